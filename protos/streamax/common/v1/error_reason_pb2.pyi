@@ -26,7 +26,6 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_ETAG_MISMATCH: _ClassVar[ErrorReason]
     ERROR_REASON_CONTENTION: _ClassVar[ErrorReason]
     ERROR_REASON_REVISION_EXPIRED: _ClassVar[ErrorReason]
-    ERROR_REASON_WATCHER_TOO_SLOW: _ClassVar[ErrorReason]
     ERROR_REASON_DEADLINE_EXCEEDED: _ClassVar[ErrorReason]
     ERROR_REASON_UNAVAILABLE: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
@@ -55,7 +54,6 @@ ERROR_REASON_STATE_CONFLICT: ErrorReason
 ERROR_REASON_ETAG_MISMATCH: ErrorReason
 ERROR_REASON_CONTENTION: ErrorReason
 ERROR_REASON_REVISION_EXPIRED: ErrorReason
-ERROR_REASON_WATCHER_TOO_SLOW: ErrorReason
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason
 ERROR_REASON_UNAVAILABLE: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason

@@ -105,8 +105,10 @@ class StreamServiceServicer:
     def WatchSessions(self, request, context):
         """A snapshot of the caller's sessions, then a bookmark, then every change in
         the order of commits, none lost; or, from a revision, every change after it.
-        Fails with REVISION_EXPIRED, WATCHER_TOO_SLOW, TOKEN_EXPIRED (the trailer
-        `streamax-last-revision` says where to resume).
+        A watcher may read as slowly as it likes until what it has not read is no
+        longer retained.
+        Fails with REVISION_EXPIRED, and with TOKEN_EXPIRED when the token runs out
+        meanwhile; the trailer `streamax-last-revision` says where to resume.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

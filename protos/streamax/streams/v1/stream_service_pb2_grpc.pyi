@@ -55,8 +55,10 @@ class StreamServiceStub:
     WatchSessions: _grpc.UnaryStreamMultiCallable[_stream_service_pb2.WatchSessionsRequest, _stream_service_pb2.WatchSessionsResponse]
     """A snapshot of the caller's sessions, then a bookmark, then every change in
     the order of commits, none lost; or, from a revision, every change after it.
-    Fails with REVISION_EXPIRED, WATCHER_TOO_SLOW, TOKEN_EXPIRED (the trailer
-    `streamax-last-revision` says where to resume).
+    A watcher may read as slowly as it likes until what it has not read is no
+    longer retained.
+    Fails with REVISION_EXPIRED, and with TOKEN_EXPIRED when the token runs out
+    meanwhile; the trailer `streamax-last-revision` says where to resume.
     """
 
 @_typing.type_check_only
@@ -85,8 +87,10 @@ class StreamServiceAsyncStub(StreamServiceStub):
     WatchSessions: _aio.UnaryStreamMultiCallable[_stream_service_pb2.WatchSessionsRequest, _stream_service_pb2.WatchSessionsResponse]  # type: ignore[assignment]
     """A snapshot of the caller's sessions, then a bookmark, then every change in
     the order of commits, none lost; or, from a revision, every change after it.
-    Fails with REVISION_EXPIRED, WATCHER_TOO_SLOW, TOKEN_EXPIRED (the trailer
-    `streamax-last-revision` says where to resume).
+    A watcher may read as slowly as it likes until what it has not read is no
+    longer retained.
+    Fails with REVISION_EXPIRED, and with TOKEN_EXPIRED when the token runs out
+    meanwhile; the trailer `streamax-last-revision` says where to resume.
     """
 
 class StreamServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -142,8 +146,10 @@ class StreamServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_stream_service_pb2.WatchSessionsResponse], _abc.AsyncIterator[_stream_service_pb2.WatchSessionsResponse]]:
         """A snapshot of the caller's sessions, then a bookmark, then every change in
         the order of commits, none lost; or, from a revision, every change after it.
-        Fails with REVISION_EXPIRED, WATCHER_TOO_SLOW, TOKEN_EXPIRED (the trailer
-        `streamax-last-revision` says where to resume).
+        A watcher may read as slowly as it likes until what it has not read is no
+        longer retained.
+        Fails with REVISION_EXPIRED, and with TOKEN_EXPIRED when the token runs out
+        meanwhile; the trailer `streamax-last-revision` says where to resume.
         """
 
 def add_StreamServiceServicer_to_server(servicer: StreamServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
