@@ -1,0 +1,76 @@
+"""Admission: from a user's wish to a session that holds a slot.
+
+Everything that can be checked without the database is checked before it is
+asked; then one statement takes the slot or refuses.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from services.chassis.database import Database
+from services.chassis.vault import Vault
+
+from . import store
+from .destination import Allowlist, Destination
+from .media.library import MediaLibrary
+from .media.probe import Prober
+from .model import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a caller asks to be live."""
+
+    video_source: str
+    rtmp_url: str
+    stream_key: str = field(repr=False)
+    request_id: UUID | None
+
+
+def key_context(session_id: UUID) -> bytes:
+    """Binds a sealed stream key to its session: it unseals nowhere else."""
+    return b"stream-key:" + session_id.bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Admits streams."""
+
+    database: Database
+    vault: Vault
+    destinations: Allowlist
+    library: MediaLibrary
+    prober: Prober
+    new_id: Callable[[], UUID]
+
+    async def start(self, caller: UUID, wish: Wish) -> Session:
+        """Check the wish and take a slot for it.
+
+        Raises InvalidField on `rtmp_url`, `stream_key` or `video_source`, and
+        what store.start_stream raises.
+        """
+        destination = Destination.parse(wish.rtmp_url, wish.stream_key, self.destinations)
+        with self.library.open(caller, wish.video_source) as media:
+            await self.prober.probe(media)
+        session_id = self.new_id()
+        return await store.start_stream(
+            self.database,
+            caller,
+            store.NewSession(
+                id=session_id,
+                video_source=wish.video_source,
+                rtmp_url=destination.public_url,
+                target_hash=self.vault.fingerprint(destination.identity(), purpose="stream target"),
+                sealed_key=self.vault.seal(destination.key.encode(), context=key_context(session_id)),
+                request_id=wish.request_id,
+                fingerprint=self._fingerprint(wish),
+            ),
+        )
+
+    def _fingerprint(self, wish: Wish) -> bytes:
+        """What makes two requests the same; keyed, because it covers the stream key."""
+        parts = json.dumps([wish.video_source, wish.rtmp_url, wish.stream_key]).encode()
+        return self.vault.fingerprint(hashlib.sha256(parts).digest(), purpose="request")

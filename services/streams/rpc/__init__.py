@@ -1,0 +1,1 @@
+"""Where RPCs enter: unpack, one call, pack."""
