@@ -78,7 +78,6 @@ class _Account:
         return path
 
     def run(self, *command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-        identity = {"user": self.uid, "group": self.gid, "extra_groups": []} if self.assumed else {}
         return subprocess.run(
             [str(word) for word in command],
             cwd=cwd,
@@ -90,7 +89,9 @@ class _Account:
             text=True,
             timeout=_PATIENCE * 2,
             check=False,
-            **identity,  # type: ignore[arg-type]  # typeshed wants each keyword spelt out
+            user=self.uid if self.assumed else None,
+            group=self.gid if self.assumed else None,
+            extra_groups=[] if self.assumed else None,
         )
 
 
