@@ -5,7 +5,7 @@ CREATE TABLE public.users (
     -- Deletion stops the streams first and then goes from the profile to the account.
     id uuid PRIMARY KEY REFERENCES auth.users (id) ON DELETE RESTRICT,
     -- Absent for accounts made by telephone, anonymously, or by single sign-on under an address taken already.
-    email text UNIQUE CONSTRAINT users_email_normal CHECK (email = lower(email) AND length(email) BETWEEN 3 AND 254),
+    email text UNIQUE CHECK (email = lower(email) AND length(email) BETWEEN 3 AND 255),
     role text NOT NULL DEFAULT 'user' CHECK (role IN ('admin', 'user')),
     -- The package in force, copied from the newest entry of private.package_grants; NULL: none.
     package_type text CHECK (package_type IN ('starter', 'creator', 'pro')),
