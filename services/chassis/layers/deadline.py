@@ -1,0 +1,64 @@
+"""Deadline: refuses deadlines that make no sense and ends calls that overrun theirs."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from services.chassis.deadline import use_deadline
+from services.chassis.errors import DeadlineExceeded, InvalidField
+from services.chassis.layers.call import Call, Handler, Method
+
+__all__ = ["Deadline", "DeadlineConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadlineConfig:
+    """Which deadlines are accepted."""
+
+    #: Given to a unary call that has none: curl-like tools send none.
+    default: timedelta = timedelta(seconds=15)
+    #: A unary call that asks for more is refused: its caller would wait in vain.
+    longest: timedelta = timedelta(seconds=60)
+    #: Work that could not be finished is not begun.
+    shortest: timedelta = timedelta(milliseconds=5)
+    #: Kept back, so that our typed answer arrives before the caller hangs up.
+    shave: timedelta = timedelta(milliseconds=20)
+
+
+class Deadline:
+    """The layer. A stream without a deadline runs until either side ends it."""
+
+    def __init__(self, config: DeadlineConfig) -> None:
+        self._default = config.default.total_seconds()
+        self._longest = config.longest.total_seconds()
+        self._shortest = config.shortest.total_seconds()
+        self._shave = config.shave.total_seconds()
+
+    def __call__(self, method: Method, proceed: Handler) -> Handler:
+        async def bounded(call: Call) -> Any:
+            seconds = self._seconds(method, call.context.time_remaining())
+            if seconds is None:
+                return await proceed(call)
+            ends_at = asyncio.get_running_loop().time() + seconds
+            use_deadline(ends_at)
+            try:
+                async with asyncio.timeout_at(ends_at) as timeout:
+                    return await proceed(call)
+            except TimeoutError:
+                if timeout.expired():
+                    raise DeadlineExceeded from None
+                raise
+
+        return bounded
+
+    def _seconds(self, method: Method, asked: float | None) -> float | None:
+        if asked is None:
+            return None if method.response_streaming else self._default
+        if asked > self._longest and not method.response_streaming:
+            raise InvalidField.of("grpc-timeout", f"ask for at most {self._longest:g} s")
+        # A tenth at most: a caller in a hurry is not robbed of its time.
+        left = asked - min(self._shave, asked / 10)
+        if left < self._shortest:
+            raise DeadlineExceeded(f"The deadline left {max(asked, 0) * 1000:.1f} ms; nothing was begun.")
+        return left

@@ -1,0 +1,53 @@
+"""Drain: open streams end, with a reason and a hint to retry, when the server stops.
+
+A watch never ends by itself; without this it would hold the whole grace period
+and then be cut without a word.
+"""
+
+import asyncio
+from typing import Any
+
+from services.chassis.errors import Unavailable
+from services.chassis.layers.call import Call, Handler, Layer, Method
+
+__all__ = ["Drain"]
+
+
+class Drain:
+    """The open streams of one server."""
+
+    def __init__(self) -> None:
+        self._open: set[asyncio.Task[Any]] = set()
+        self._draining = False
+
+    def begin(self) -> None:
+        """Ends every open stream and each that still arrives."""
+        self._draining = True
+        for task in self._open:
+            task.cancel()
+
+    def layer(self) -> Layer:
+        """The layer; leaves unary methods alone."""
+        return self._around
+
+    def _around(self, method: Method, proceed: Handler) -> Handler:
+        if not method.response_streaming:
+            return proceed
+
+        async def drained(call: Call) -> Any:
+            if self._draining:
+                raise Unavailable.of("server")
+            task = asyncio.current_task()
+            assert task is not None  # noqa: S101  (gRPC runs each call in a task)
+            self._open.add(task)
+            try:
+                return await proceed(call)
+            except asyncio.CancelledError:
+                if not self._draining or call.context.cancelled():
+                    raise
+                task.uncancel()
+                raise Unavailable.of("server") from None
+            finally:
+                self._open.discard(task)
+
+        return drained
