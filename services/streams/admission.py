@@ -15,7 +15,7 @@ from services.chassis.vault import Vault
 
 from . import store
 from .destination import Allowlist, Destination
-from .media.library import MediaLibrary
+from .media.library import Library
 from .media.probe import Prober
 from .model import Session
 
@@ -42,7 +42,7 @@ class Admission:
     database: Database
     vault: Vault
     destinations: Allowlist
-    library: MediaLibrary
+    library: Library
     prober: Prober
     new_id: Callable[[], UUID]
 
@@ -52,16 +52,16 @@ class Admission:
         Raises InvalidField on `rtmp_url`, `stream_key` or `video_source`, and
         what store.start_stream raises.
         """
-        destination = Destination.parse(wish.rtmp_url, wish.stream_key, self.destinations)
-        with self.library.open(caller, wish.video_source) as media:
-            await self.prober.probe(media)
+        destination = Destination.parse(wish.rtmp_url, wish.stream_key, allowed=self.destinations)
+        media = self.library.find(caller, wish.video_source)
+        await self.prober.probe(media)
         session_id = self.new_id()
         return await store.start_stream(
             self.database,
             caller,
             store.NewSession(
                 id=session_id,
-                video_source=wish.video_source,
+                video_source=media.path,
                 rtmp_url=destination.public_url,
                 target_hash=self.vault.fingerprint(destination.identity(), purpose="stream target"),
                 sealed_key=self.vault.seal(destination.key.encode(), context=key_context(session_id)),

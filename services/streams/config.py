@@ -2,51 +2,16 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 
 from services.chassis.auth import AuthConfig
 from services.chassis.database import DatabaseConfig
 from services.chassis.server import ServerConfig
 
-
-class RuntimeKind(StrEnum):
-    """Which engine runs the encoders."""
-
-    DOCKER = "docker"
-    PROCESS = "process"
-    MEMORY = "memory"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DockerConfig:
-    """Containers on one Docker Engine."""
-
-    #: Image reference or id of the encoder; needed for runtime "docker".
-    image: str = ""
-    #: Engine address; empty means the Docker client's own default.
-    host: str = ""
-    #: Network the containers join.
-    network: str = "bridge"
-    #: Per container; the encoder with a 1080p copy stream needs about 35 MB of its own.
-    memory_mb: int = 192
-    cpus: float = 1.0
-    pids: int = 64
-
-    def __post_init__(self) -> None:
-        # Below 96 MB the image's shared pages alone can hit the limit (measured).
-        if self.memory_mb < 96 or self.cpus <= 0 or self.pids < 16:
-            raise ValueError("docker: memory_mb >= 96, cpus > 0 and pids >= 16 are needed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessConfig:
-    """Encoders as detached processes of this host."""
-
-    #: Where each encoder's identity and output are kept; needed for runtime "process".
-    state_folder: Path | None = None
-    #: The ffmpeg to run; empty means the one that comes with the package.
-    ffmpeg: str = ""
+from .destination import Allowlist
+from .media.probe import Limits as ProbeLimits
+from .runtime.docker_engine import DockerConfig
+from .runtime.process import ProcessConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +22,7 @@ class MediaConfig:
     root: Path
     #: Larger files are refused.
     most_bytes: int = 64 * 1024**3
-    #: A probe that takes longer is ended and the file refused.
-    probe_timeout: timedelta = timedelta(seconds=15)
+    probe: ProbeLimits = field(default_factory=ProbeLimits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +62,10 @@ class Config:
     #: host:port of the users service, asked for its token keys unless `auth` names a source.
     users_address: str = ""
     workers: int = 1
-    runtime: RuntimeKind = RuntimeKind.DOCKER
-    #: Tells this deployment's containers from another's on the same engine.
-    deployment: str = "streamax"
-    docker: DockerConfig = field(default_factory=DockerConfig)
-    process: ProcessConfig = field(default_factory=ProcessConfig)
+    #: Exactly one engine: `docker`, `process`, or, for simulation, `simulate = true`.
+    docker: DockerConfig | None = None
+    process: ProcessConfig | None = None
+    simulate: bool = False
     reconcile: ReconcileConfig = field(default_factory=ReconcileConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
     #: Where streams may go: `scheme://host:port`, the host exact, `*.suffix`, or a literal address.
@@ -112,9 +75,8 @@ class Config:
     )
 
     def __post_init__(self) -> None:
-        if self.runtime is RuntimeKind.DOCKER and not self.docker.image:
-            raise ValueError('docker.image is needed for runtime "docker"')
-        if self.runtime is RuntimeKind.PROCESS and self.process.state_folder is None:
-            raise ValueError('process.state_folder is needed for runtime "process"')
+        if sum((self.docker is not None, self.process is not None, self.simulate)) != 1:
+            raise ValueError("give exactly one of docker, process and simulate")
         if self.workers < 1:
             raise ValueError("workers must be at least 1")
+        Allowlist.parse(self.destinations)

@@ -16,7 +16,7 @@ from .model import Cause, Change, ChangeKind, Delivery, DesiredStatus, Held, Ord
 _QUERIES = sql.queries("streams")
 
 #: The partial unique index over the destinations of sessions that hold a slot.
-_ONE_PUSHER_PER_TARGET = "stream_sessions_target_held"
+_ONE_PUSHER_PER_TARGET = "stream_sessions_one_per_target"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ lost, and whoever depends on it polls besides.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -32,9 +33,14 @@ class Waker:
         self._pending: set[UUID] = set()
         self._some = asyncio.Event()
 
-    def subscribe(self, listener: Listener) -> None:
-        """Call this at every news, own or other processes'."""
+    @contextmanager
+    def listening(self, listener: Listener) -> Iterator[None]:
+        """Meanwhile call this at every news, own or other processes'."""
         self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
 
     def touched(self, user_id: UUID) -> None:
         """Something of this user was committed: wake this process now, the others soon."""

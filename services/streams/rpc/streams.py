@@ -8,8 +8,8 @@ from uuid import UUID
 from services.chassis import pages
 from services.chassis.auth import current_principal, require_user
 from services.chassis.database import Database
-from services.chassis.errors import Resource, ResourceNotFound
-from services.chassis.server import Context
+from services.chassis.errors import ResourceNotFound
+from services.chassis.layers.call import Context
 from streamax.streams.v1 import session_pb2, stream_service_pb2
 from streamax.streams.v1.stream_service_pb2_grpc import StreamServiceServicer
 
@@ -66,7 +66,7 @@ class Streams(StreamServiceServicer):
     ) -> session_pb2.Session:
         session = await store.get_session(self.database, require_user(), UUID(request.session_id))
         if session is None:
-            raise ResourceNotFound(resource=Resource("Session", request.session_id))
+            raise ResourceNotFound.of("Session", request.session_id)
         return wire.session_message(session)
 
     async def ListSessions(

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from services.chassis.clock import Clock
 from services.chassis.database import Database
-from services.chassis.errors import Resource, ResourceNotFound, TokenExpired
+from services.chassis.errors import ResourceNotFound, TokenExpired
 from services.chassis.loops import Counts
 
 from .. import store
@@ -84,7 +84,7 @@ class Watch:
     async def _snapshot(self, caller: UUID, watcher: _Watcher) -> AsyncIterator[Change | Bookmark]:
         snapshot = await store.snapshot_sessions(self._database, caller)
         if snapshot is None:
-            raise ResourceNotFound(resource=Resource("User", str(caller)))
+            raise ResourceNotFound.of("User", caller)
         for session in snapshot.sessions:
             yield Change(revision=session.revision, kind=ChangeKind.ADDED, session=session)
         watcher.revision = snapshot.revision

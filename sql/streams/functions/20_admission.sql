@@ -12,17 +12,13 @@ DECLARE
 BEGIN
   SELECT * INTO account FROM public.users u WHERE u.id = caller;
   IF NOT FOUND THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'RESOURCE_NOT_FOUND',
-      DETAIL = pg_catalog.json_build_object('resource_type', 'User', 'resource_name', caller)::text;
+    PERFORM private.refuse('RESOURCE_NOT_FOUND', pg_catalog.jsonb_build_object('type', 'User', 'name', caller));
   ELSIF account.package_type IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'PACKAGE_MISSING', DETAIL = '{}';
+    PERFORM private.refuse('PACKAGE_MISSING');
   ELSIF account.package_expires_at <= pg_catalog.now() THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'PACKAGE_EXPIRED',
-      DETAIL = pg_catalog.json_build_object('expired_at', account.package_expires_at)::text;
+    PERFORM private.refuse('PACKAGE_EXPIRED', pg_catalog.jsonb_build_object('expired_at', account.package_expires_at));
   END IF;
-  RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'QUOTA_EXCEEDED',
-    DETAIL = pg_catalog.json_build_object(
-      'user', caller, 'limit', account.streams_allowed::text, 'active', account.streams_active::text)::text;
+  PERFORM private.refuse('QUOTA_EXCEEDED', pg_catalog.jsonb_build_object('user', caller, 'limit', account.streams_allowed::text, 'active', account.streams_active::text));
 END;
 $$;
 
@@ -40,18 +36,18 @@ DECLARE
   taken bigint;
 BEGIN
   IF caller IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'TOKEN_MISSING', DETAIL = '{}';
+    PERFORM private.refuse('TOKEN_MISSING');
   END IF;
   IF p_request_id IS NOT NULL THEN
     -- A concurrent duplicate waits here for the first to commit, then replays it.
-    INSERT INTO private.idempotency (caller, method, request_id, fingerprint)
-    VALUES (start_stream.caller, 'StartStream', p_request_id, p_fingerprint)
+    INSERT INTO private.idempotency (caller, method, request_id, fingerprint, response)
+    VALUES (start_stream.caller, 'StartStream', p_request_id, p_fingerprint, 'null')
     ON CONFLICT DO NOTHING;
     IF NOT FOUND THEN
       SELECT * INTO STRICT earlier FROM private.idempotency i
        WHERE i.caller = start_stream.caller AND i.method = 'StartStream' AND i.request_id = p_request_id;
       IF earlier.fingerprint <> p_fingerprint THEN
-        RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'REQUEST_ID_REUSED', DETAIL = '{}';
+        PERFORM private.refuse('REQUEST_ID_REUSED');
       END IF;
       RETURN QUERY SELECT * FROM pg_catalog.jsonb_populate_record(NULL::private.sessions, earlier.response);
       RETURN;
@@ -96,18 +92,17 @@ DECLARE
   session public.stream_sessions;
 BEGIN
   IF caller IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'TOKEN_MISSING', DETAIL = '{}';
+    PERFORM private.refuse('TOKEN_MISSING');
   END IF;
   PERFORM 1 FROM public.users u WHERE u.id = caller FOR NO KEY UPDATE;
   SELECT * INTO session FROM public.stream_sessions s
    WHERE s.id = p_session_id AND s.user_id = caller FOR NO KEY UPDATE;
   IF NOT FOUND THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'RESOURCE_NOT_FOUND',
-      DETAIL = pg_catalog.json_build_object(
-        'resource_type', 'Session', 'resource_name', p_session_id)::text;
+    PERFORM private.refuse(
+      'RESOURCE_NOT_FOUND',
+      pg_catalog.jsonb_build_object('type', 'Session', 'name', p_session_id));
   ELSIF p_revision IS NOT NULL AND p_revision <> session.revision THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'ETAG_MISMATCH',
-      DETAIL = pg_catalog.json_build_object('etag', pg_catalog.format('"%s"', session.revision))::text;
+    PERFORM private.refuse('ETAG_MISMATCH', pg_catalog.jsonb_build_object('etag', pg_catalog.format('"%s"', session.revision)));
   END IF;
   IF session.desired_status = 'running' AND session.slot_held THEN
     UPDATE public.stream_sessions s

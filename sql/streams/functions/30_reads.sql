@@ -10,7 +10,7 @@ LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = ''
 AS $$
 BEGIN
   IF caller IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'TOKEN_MISSING', DETAIL = '{}';
+    PERFORM private.refuse('TOKEN_MISSING');
   END IF;
   PERFORM pg_catalog.set_config('streamax.caller', caller::text, true);
 END;
@@ -91,8 +91,7 @@ BEGIN
   IF latest IS NULL OR p_revision > latest OR oldest IS DISTINCT FROM p_revision + 1 THEN
     SELECT coalesce(min(c.revision) - 1, latest) INTO oldest
       FROM private.session_changes c WHERE c.user_id = caller;
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'REVISION_EXPIRED',
-      DETAIL = pg_catalog.json_build_object('oldest_revision', coalesce(oldest, 0)::text)::text;
+    PERFORM private.refuse('REVISION_EXPIRED', pg_catalog.jsonb_build_object('oldest_revision', coalesce(oldest, 0)::text));
   END IF;
   RETURN QUERY
     SELECT c.revision, c.kind, v.*

@@ -12,8 +12,7 @@ BEGIN
   PERFORM 1 FROM private.leaderships l
     WHERE l.name = 'streams' AND l.epoch = p_epoch FOR SHARE;
   IF NOT FOUND THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'STATE_CONFLICT',
-      DETAIL = pg_catalog.json_build_object('status', 'leadership lost')::text;
+    PERFORM private.refuse('STATE_CONFLICT', pg_catalog.jsonb_build_object('status', 'leadership lost'));
   END IF;
 END;
 $$;
@@ -86,8 +85,9 @@ BEGIN
   UPDATE public.stream_sessions s
      SET status = p_status, cause = p_cause, cause_detail = p_cause_detail,
          container_id = p_container_id,
-         started_at = coalesce(s.started_at, p_started_at),
-         stopped_at = CASE WHEN final THEN pg_catalog.now() END,
+         -- By the encoder's clock, which may be behind ours.
+         started_at = coalesce(s.started_at, greatest(p_started_at, s.created_at)),
+         stopped_at = CASE WHEN final THEN greatest(pg_catalog.now(), s.started_at, p_started_at) END,
          desired_status = CASE WHEN final THEN 'stopped' ELSE s.desired_status END,
          slot_held = NOT final,
          revision = private.bump_revision(session.user_id)
@@ -115,7 +115,7 @@ BEGIN
     (session_id, user_id, generation, delivered_seconds, acknowledged_bytes, bitrate_kbps, attempts,
      measured_at)
   SELECT m.session_id, s.user_id, m.generation, m.seconds, m.bytes, m.bitrate, m.attempts, m.measured
-    FROM pg_catalog.unnest(
+    FROM unnest(
            p_session_ids, p_generations, p_seconds, p_bytes, p_bitrates, p_attempts, p_measured)
          AS m (session_id, generation, seconds, bytes, bitrate, attempts, measured)
     JOIN public.stream_sessions s ON s.id = m.session_id
@@ -146,7 +146,7 @@ RETURNS TABLE (user_id uuid)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = ''
 AS $$
   SELECT u.id
-    FROM pg_catalog.unnest(p_users, p_revisions) AS seen (user_id, revision)
+    FROM unnest(p_users, p_revisions) AS seen (user_id, revision)
     JOIN public.users u ON u.id = seen.user_id AND u.revision > seen.revision;
 $$;
 

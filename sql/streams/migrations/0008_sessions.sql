@@ -65,7 +65,13 @@ CREATE TABLE private.session_delivery (
     acknowledged_bytes bigint NOT NULL DEFAULT 0 CHECK (acknowledged_bytes >= 0),
     bitrate_kbps double precision NOT NULL DEFAULT 0 CHECK (bitrate_kbps >= 0 AND bitrate_kbps < 'infinity'),
     attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
-    measured_at timestamptz NOT NULL DEFAULT now()
+    measured_at timestamptz NOT NULL DEFAULT now(),
+    -- Each encoder counts from zero. What the generations before this one delivered is kept apart and is
+    -- part of the totals above, so that a relaunch never makes a total go back.
+    generation bigint NOT NULL,
+    earlier_seconds double precision NOT NULL DEFAULT 0,
+    earlier_bytes bigint NOT NULL DEFAULT 0,
+    earlier_attempts integer NOT NULL DEFAULT 0
 ) WITH (fillfactor = 50);
 ALTER TABLE private.session_delivery ENABLE ROW LEVEL SECURITY;
 

@@ -1,0 +1,133 @@
+"""The streams service, put together."""
+
+import asyncio
+from contextlib import AsyncExitStack
+
+from encoder.job import Limits
+from services.chassis.auth import Access, KeySource, Verifier
+from services.chassis.channel import ChannelConfig
+from services.chassis.clock import SystemClock
+from services.chassis.database import Database
+from services.chassis.identifiers import new_id
+from services.chassis.layers import Drain, standard
+from services.chassis.leader import lead
+from services.chassis.loops import Loop
+from services.chassis.pages import PageTokens
+from services.chassis.process import Worker
+from services.chassis.server import Server
+from services.chassis.vault import Vault
+from services.clients.jwks import UsersKeys
+from streamax.streams.v1.stream_service_pb2_grpc import add_StreamServiceServicer_to_server
+
+from .admission import Admission
+from .config import Config
+from .destination import Allowlist
+from .media.library import Library
+from .media.probe import Prober
+from .reconcile.leader import Leader
+from .reconcile.loop import Settings
+from .reconcile.plan import Patience
+from .rpc.streams import Streams
+from .runtime import Runtime
+from .wake import Waker
+from .watch import Watch
+
+CONFIG = Config
+
+_ACCESS = {
+    "StartStream": Access.USER,
+    "StopStream": Access.USER,
+    "GetSession": Access.USER,
+    "ListSessions": Access.USER,
+    "WatchSessions": Access.USER,
+}
+
+
+async def serve(config: Config, worker: Worker) -> None:
+    """Serve until told to stop."""
+    clock = SystemClock()
+    vault = Vault.open(config.vault_key_file)
+    async with AsyncExitStack() as stack:
+        database = await stack.enter_async_context(Database(config.database, application_name="streams"))
+        await database.refuse_unprotected_tables()
+        keys = await _keys(config, stack)
+        prober = await stack.enter_async_context(Prober(limits=config.media.probe, clock=clock))
+        waker = Waker(database)
+        watch = Watch(database, clock, bookmark_every=config.watch.bookmark_every)
+        stack.enter_context(waker.listening(watch.wake))
+        leader = Leader(
+            database=database,
+            open_runtime=lambda: open_runtime(config),
+            vault=vault,
+            waker=waker,
+            clock=clock,
+            settings=Settings(
+                media_root=config.media.root,
+                limits=Limits(),
+                patience=Patience(),
+                concurrency=config.reconcile.concurrency,
+            ),
+            every=config.reconcile,
+            watch=config.watch,
+        )
+        drain = Drain()
+        server = Server(
+            config.server,
+            layers=standard(config.server.layers, verifier=Verifier(keys, config.auth), drain=drain),
+            drain=drain,
+            reuse_port=worker.reuse_port,
+        )
+        server.add(
+            Streams(
+                database=database,
+                admission=Admission(
+                    database=database,
+                    vault=vault,
+                    destinations=Allowlist.parse(config.destinations),
+                    library=Library(root=config.media.root, size_max=config.media.most_bytes),
+                    prober=prober,
+                    new_id=new_id,
+                ),
+                pages=PageTokens(vault),
+                waker=waker,
+                watch=watch,
+            ),
+            register=add_StreamServiceServicer_to_server,
+            service="streamax.streams.v1.StreamService",
+            access=_ACCESS,
+            checks=(database.check,),
+        )
+        async with asyncio.TaskGroup() as tasks:
+            polling = Loop("watch poll", watch.poll, interval=config.watch.poll_every, clock=clock)
+            background = [
+                tasks.create_task(waker.run(), name="waker"),
+                tasks.create_task(polling.run(), name="watch poll"),
+                tasks.create_task(lead(database, "streams", leader.work), name="leader"),
+            ]
+            async with server:
+                worker.ready(server.address)
+                await worker.stopping.wait()
+            for task in background:
+                task.cancel()
+
+
+async def _keys(config: Config, stack: AsyncExitStack) -> KeySource:
+    source = config.auth.key_source()
+    if source is not None:
+        return source
+    return await stack.enter_async_context(UsersKeys(ChannelConfig(target=config.users_address)))
+
+
+def open_runtime(config: Config) -> Runtime:
+    """The engine that the configuration names; imported only here, for its client library is heavy."""
+    if config.docker is not None:
+        from .runtime.docker import DockerRuntime
+
+        return DockerRuntime(config.docker)
+    if config.process is not None:
+        from .runtime.process import ProcessRuntime
+
+        return ProcessRuntime(config.process)
+    from .runtime.memory import Engine, MemoryRuntime
+
+    return MemoryRuntime(Engine(SystemClock()))
