@@ -22,9 +22,9 @@ from services.chassis.errors import RateLimited
 from services.users.config import PasswordConfig
 from services.users.model import normalise_password
 
-#: Nice value of the hashing threads. Linux schedules threads, not processes, so the event loop
-#: of the same process keeps its share even when every core is hashing.
-_NICENESS = 10
+#: How much nicer the hashing threads are than the rest of the process. Linux schedules threads, not
+#: processes, so the event loop keeps its share even when every core is hashing.
+_STEP = 10
 
 _T = TypeVar("_T")
 
@@ -81,4 +81,7 @@ class Passwords:
 
 
 def _step_back() -> None:
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+    thread = threading.get_native_id()
+    # Relative to the process: going below a niceness it was given would take a privilege.
+    niceness = os.getpriority(os.PRIO_PROCESS, thread) + _STEP
+    os.setpriority(os.PRIO_PROCESS, thread, min(niceness, 19))

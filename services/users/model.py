@@ -36,9 +36,7 @@ class User:
     streams_allowed: int
     streams_active: int
     created_at: datetime
-    #: Grows by one with every change of the user's sessions and requests.
-    revision: int
-    #: Grows with every change of the account itself.
+    #: Later with every change, whatever the clock does (trigger touch_user).
     updated_at: datetime
 
 

@@ -168,7 +168,6 @@ def _user(row: Record) -> User:
         streams_allowed=row["streams_allowed"],
         streams_active=row["streams_active"],
         created_at=row["created_at"],
-        revision=row["revision"],
         updated_at=row["updated_at"],
     )
 

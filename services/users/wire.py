@@ -1,6 +1,6 @@
 """Messages to model and back; pure."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from uuid import UUID
 
@@ -31,6 +31,7 @@ _PACKAGE_TYPES = {
 }
 _PACKAGE_TYPES_BACK = {number: kind for kind, number in _PACKAGE_TYPES.items()}
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The moments a google.protobuf.Timestamp may hold: 0001-01-01 to 9999-12-31.
 _TIMESTAMP_SECONDS = range(-62135596800, 253402300800)
 
@@ -101,8 +102,8 @@ def package_grant(grant: PackageGrant) -> user_admin_service_pb2.PackageGrant:
 
 
 def _etag(account: User) -> str:
-    """Quoted like an HTTP entity tag (AIP-154). Either half changes without the other."""
-    return f'"{account.revision}.{account.updated_at.timestamp() * 1_000_000:.0f}"'
+    """Quoted like an HTTP entity tag (AIP-154)."""
+    return f'"{(account.updated_at - _EPOCH) // timedelta(microseconds=1)}"'
 
 
 def _fingerprint(request: user_admin_service_pb2.GrantPackageRequest) -> bytes:

@@ -1,7 +1,7 @@
 -- name: sign_up :one
 -- Make an account, its credentials and its first session.
 SELECT id, email, role, package_type, package_expires_at, streams_allowed, streams_active,
-       created_at, revision, updated_at
+       created_at, updated_at
   FROM private.sign_up($1, $2, $3, $4, $5);
 
 -- name: find_credentials :one
@@ -11,7 +11,7 @@ SELECT user_id, password_hash, updated_at AS changed_at FROM private.find_creden
 -- name: open_session :one
 -- Begin a session of a user whose password matched and has not been changed since.
 SELECT id, email, role, package_type, package_expires_at, streams_allowed, streams_active,
-       created_at, revision, updated_at
+       created_at, updated_at
   FROM private.open_session($1, $2, $3, $4, $5, $6);
 
 -- name: rotate_refresh_token :one
@@ -22,7 +22,7 @@ SELECT outcome, steps, unspent_hash, session_id, user_id, email
 -- name: get_me :one
 -- The caller's own account.
 SELECT id, email, role, package_type, package_expires_at, streams_allowed, streams_active,
-       created_at, revision, updated_at
+       created_at, updated_at
   FROM private.get_me($1);
 
 -- name: grant_package :one

@@ -11,8 +11,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = ''
 AS $$
   UPDATE public.users u
      SET package_type = latest.package_type, package_expires_at = latest.expires_at,
-         streams_allowed = latest.streams_allowed,
-         updated_at = greatest(pg_catalog.clock_timestamp(), u.updated_at + interval '1 microsecond')
+         streams_allowed = latest.streams_allowed
     FROM (SELECT g.package_type, g.expires_at, g.streams_allowed
             FROM private.package_grants g WHERE g.user_id = p_user_id
            ORDER BY g.effective_at DESC LIMIT 1) latest
@@ -33,13 +32,13 @@ DECLARE
   grant_id uuid := private.uuid7();
 BEGIN
   IF caller IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'TOKEN_MISSING', DETAIL = '{}';
+    PERFORM private.refuse('TOKEN_MISSING');
   END IF;
   -- Before everything else: who is no administrator learns nothing here, not even from a
   -- request_id of the time when they were one.
   IF NOT EXISTS (SELECT FROM public.users u WHERE u.id = caller AND u.role = 'admin') THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'ROLE_REQUIRED',
-      DETAIL = '{"method": "GrantPackage"}';
+    PERFORM private.refuse('ROLE_REQUIRED',
+      '{"method": "/streamax.users.v1.UserAdminService/GrantPackage"}');
   END IF;
   IF p_request_id IS NOT NULL THEN
     -- A concurrent duplicate waits here for the first to commit, then replays it.
@@ -51,7 +50,7 @@ BEGIN
       SELECT i.* INTO STRICT earlier FROM private.idempotency i
        WHERE i.caller = grant_package.caller AND i.method = 'GrantPackage' AND i.request_id = p_request_id;
       IF earlier.fingerprint <> p_fingerprint THEN
-        RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'REQUEST_ID_REUSED', DETAIL = '{}';
+        PERFORM private.refuse('REQUEST_ID_REUSED');
       END IF;
       -- The ledger never changes, so the entry is the first answer to the byte.
       RETURN QUERY SELECT g.* FROM private.package_grants g
@@ -62,13 +61,11 @@ BEGIN
 
   PERFORM 1 FROM public.users u WHERE u.id = p_user_id FOR NO KEY UPDATE;
   IF NOT FOUND THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'RESOURCE_NOT_FOUND',
-      DETAIL = pg_catalog.json_build_object('type', 'User', 'name', p_user_id)::text;
+    PERFORM private.refuse('RESOURCE_NOT_FOUND', pg_catalog.jsonb_build_object('type', 'User', 'name', p_user_id));
   END IF;
   SELECT p.* INTO package FROM private.packages p WHERE p.type = p_package_type;
   IF NOT FOUND THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'RESOURCE_NOT_FOUND',
-      DETAIL = pg_catalog.json_build_object('type', 'Package', 'name', p_package_type)::text;
+    PERFORM private.refuse('RESOURCE_NOT_FOUND', pg_catalog.jsonb_build_object('type', 'Package', 'name', p_package_type));
   END IF;
 
   -- Grants take effect in the order in which they got the user's row: the clock is read after
@@ -77,8 +74,9 @@ BEGIN
     INTO effective FROM private.package_grants g WHERE g.user_id = p_user_id;
   -- Here and not in the service: a replay must still be answered after its expire_time has passed.
   IF p_expires_at <= effective THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'INVALID_FIELD',
-      DETAIL = '{"field": "expire_time", "description": "must be in the future; leave it out for the package''s own duration"}';
+    PERFORM private.refuse('INVALID_FIELD', pg_catalog.jsonb_build_object(
+      'field', 'expire_time',
+      'description', 'must be in the future; leave it out for the package''s own duration'));
   END IF;
   INSERT INTO private.package_grants
     (id, user_id, package_type, streams_allowed, effective_at, expires_at, source, granted_by)

@@ -3,7 +3,7 @@
 -- An account as its owner sees it. security_invoker: row-level security of whoever reads applies.
 CREATE OR REPLACE VIEW private.accounts WITH (security_invoker = on) AS
 SELECT u.id, u.email, u.role, u.package_type, u.package_expires_at, u.streams_allowed,
-       u.streams_active, u.created_at, u.revision, u.updated_at
+       u.streams_active, u.created_at, u.updated_at
   FROM public.users u;
 
 -- Begins a session: the first refresh token of a new family.
@@ -26,15 +26,21 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = ''
 AS $$
 DECLARE
   account_id uuid := pg_catalog.gen_random_uuid();
+  account private.accounts;
 BEGIN
   BEGIN
     INSERT INTO auth.users (id, email) VALUES (account_id, p_email);
   EXCEPTION WHEN unique_violation THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'EMAIL_UNAVAILABLE', DETAIL = '{}';
+    PERFORM private.refuse('EMAIL_UNAVAILABLE');
   END;
+  SELECT * INTO STRICT account FROM private.accounts a WHERE a.id = account_id;
+  IF account.email IS DISTINCT FROM p_email THEN
+    -- Another profile has the address, so this one was made without: nobody could sign in to it.
+    PERFORM private.refuse('EMAIL_UNAVAILABLE');
+  END IF;
   INSERT INTO private.credentials (user_id, password_hash) VALUES (account_id, p_password_hash);
   PERFORM private.begin_session(account_id, p_session_id, p_token_hash, p_refresh_lifetime);
-  RETURN QUERY SELECT * FROM private.accounts a WHERE a.id = account_id;
+  RETURN NEXT account;
 END;
 $$;
 
@@ -148,7 +154,7 @@ LANGUAGE plpgsql VOLATILE SECURITY INVOKER SET search_path = ''
 AS $$
 BEGIN
   IF caller IS NULL THEN
-    RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'TOKEN_MISSING', DETAIL = '{}';
+    PERFORM private.refuse('TOKEN_MISSING');
   END IF;
   PERFORM pg_catalog.set_config('streamax.caller', caller::text, true);
   RETURN QUERY SELECT * FROM private.accounts a WHERE a.id = caller;

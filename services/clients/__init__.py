@@ -1,0 +1,1 @@
+"""Typed clients to our own services."""

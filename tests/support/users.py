@@ -1,0 +1,113 @@
+"""The users service in this process, on a port of its own, as its callers see it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import grpc
+import jwt
+import pytest
+
+from services.chassis.errors import Error, from_rpc_error
+from services.users.config import Config
+from services.users.main import serving
+from streamax.users.v1 import auth_service_pb2 as pb
+from streamax.users.v1.auth_service_pb2_grpc import AuthServiceStub
+from streamax.users.v1.user_admin_service_pb2_grpc import UserAdminServiceStub
+from streamax.users.v1.user_service_pb2_grpc import UserServiceStub
+from tests.support.database import Database
+
+PASSWORD: Final = "correct horse battery"
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Stubs of the service, and the database behind it."""
+
+    auth: Any
+    users: Any
+    admin: Any
+    database: Database
+    port: int
+
+    async def sign_up(self, email: str | None = None, password: str = PASSWORD) -> pb.SignUpResponse:
+        request = pb.SignUpRequest(email=email or f"{uuid4().hex}@example.com", password=password)
+        response: pb.SignUpResponse = await self.auth.SignUp(request)
+        return response
+
+    async def sign_in(self, email: str, password: str = PASSWORD) -> pb.SignInResponse:
+        response: pb.SignInResponse = await self.auth.SignIn(pb.SignInRequest(email=email, password=password))
+        return response
+
+    async def refresh(self, refresh_token: str) -> pb.Tokens:
+        response = await self.auth.RefreshToken(pb.RefreshTokenRequest(refresh_token=refresh_token))
+        tokens: pb.Tokens = response.tokens
+        return tokens
+
+    async def sign_up_admin(self) -> pb.SignUpResponse:
+        """An administrator, made as operators make one: in the database, for there is no other way."""
+        response = await self.sign_up()
+        await self.execute("UPDATE public.users SET role = 'admin' WHERE id = $1", UUID(response.user.id))
+        return response
+
+    async def execute(self, statement: str, *args: object) -> None:
+        """As the superuser."""
+        async with self.database.connect() as connection:
+            await connection.execute(statement, *args)
+
+    async def value(self, statement: str, *args: object) -> Any:
+        """As the superuser."""
+        async with self.database.connect() as connection:
+            return await connection.fetchval(statement, *args)
+
+    async def somebody_waits_for_a_lock(self) -> None:
+        """Returns once a statement of the service is queued behind another's row."""
+        async with asyncio.timeout(10), self.database.connect() as connection:
+            while not await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock')"
+            ):
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def client_of(config: Config, database: Database) -> AsyncIterator[Client]:
+    """A users service and a channel to it."""
+    async with (
+        serving(config) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        yield Client(
+            AuthServiceStub(channel), UserServiceStub(channel), UserAdminServiceStub(channel), database, server.port
+        )
+
+
+def claims_of(access_token: str) -> dict[str, Any]:
+    """What the token says, unverified."""
+    claims: dict[str, Any] = jwt.decode(access_token, options={"verify_signature": False})
+    return claims
+
+
+@dataclass(slots=True)
+class Refusal:
+    """How a call failed; filled when the `with refused(...)` ends."""
+
+    error: Error = field(default_factory=Error)
+    #: Everything the caller got: code, sentence, trailers.
+    answer: tuple[object, ...] = ()
+
+
+@contextmanager
+def refused(kind: type[Error]) -> Iterator[Refusal]:
+    """The call within is refused, with this reason."""
+    refusal = Refusal()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        yield refusal
+    error = caught.value
+    refusal.error = from_rpc_error(error)
+    refusal.answer = (error.code(), error.details(), *(error.trailing_metadata() or ()))
+    assert type(refusal.error) is kind
+    assert error.code() is kind.code
