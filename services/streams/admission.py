@@ -12,12 +12,11 @@ from uuid import UUID
 
 from services.chassis.database import Database
 from services.chassis.vault import Vault
-
-from . import store
-from .destination import Allowlist, Destination
-from .media.library import Library
-from .media.probe import Prober
-from .model import Session
+from services.streams import store
+from services.streams.destination import Allowlist, Destination
+from services.streams.media.library import Library
+from services.streams.media.probe import Prober
+from services.streams.model import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

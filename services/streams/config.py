@@ -7,11 +7,10 @@ from pathlib import Path
 from services.chassis.auth import AuthConfig
 from services.chassis.database import DatabaseConfig
 from services.chassis.server import ServerConfig
-
-from .destination import Allowlist
-from .media.probe import Limits as ProbeLimits
-from .runtime.docker_engine import DockerConfig
-from .runtime.process import ProcessConfig
+from services.streams.destination import Allowlist
+from services.streams.media.probe import Limits as ProbeLimits
+from services.streams.runtime.docker_engine import DockerConfig
+from services.streams.runtime.process import ProcessConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,12 @@
 """The streams service, put together."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from encoder.job import Limits
 from services.chassis.auth import Access, KeySource, Verifier
-from services.chassis.channel import ChannelConfig
+from services.chassis.channel import ChannelConfig, open_channel
 from services.chassis.clock import SystemClock
 from services.chassis.database import Database
 from services.chassis.identifiers import new_id
@@ -16,21 +17,20 @@ from services.chassis.pages import PageTokens
 from services.chassis.process import Worker
 from services.chassis.server import Server
 from services.chassis.vault import Vault
-from services.clients.jwks import UsersKeys
+from services.clients.jwks import JwksClient
+from services.streams.admission import Admission
+from services.streams.config import Config
+from services.streams.destination import Allowlist
+from services.streams.media.library import Library
+from services.streams.media.probe import Prober
+from services.streams.reconcile.leader import Leader
+from services.streams.reconcile.loop import Settings
+from services.streams.reconcile.plan import Patience
+from services.streams.rpc.streams import Streams
+from services.streams.runtime import Runtime
+from services.streams.wake import Waker
+from services.streams.watch import Watch
 from streamax.streams.v1.stream_service_pb2_grpc import add_StreamServiceServicer_to_server
-
-from .admission import Admission
-from .config import Config
-from .destination import Allowlist
-from .media.library import Library
-from .media.probe import Prober
-from .reconcile.leader import Leader
-from .reconcile.loop import Settings
-from .reconcile.plan import Patience
-from .rpc.streams import Streams
-from .runtime import Runtime
-from .wake import Waker
-from .watch import Watch
 
 CONFIG = Config
 
@@ -43,12 +43,18 @@ _ACCESS = {
 }
 
 
-async def serve(config: Config, worker: Worker) -> None:
-    """Serve until told to stop."""
+@asynccontextmanager
+async def serving(config: Config, *, reuse_port: bool = False) -> AsyncIterator[Server]:
+    """The service, answering; drained and taken apart in reverse at the end.
+
+    Raises UnprotectedTables, Unavailable, KeyFileRefused. Encoders go on without it.
+    """
     clock = SystemClock()
     vault = Vault.open(config.vault_key_file)
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(Database(config.database, application_name="streams"))
+        database = await stack.enter_async_context(
+            Database(config.database, application_name="streamax streams")
+        )
         await database.refuse_unprotected_tables()
         keys = await _keys(config, stack)
         prober = await stack.enter_async_context(Prober(limits=config.media.probe, clock=clock))
@@ -75,7 +81,7 @@ async def serve(config: Config, worker: Worker) -> None:
             config.server,
             layers=standard(config.server.layers, verifier=Verifier(keys, config.auth), drain=drain),
             drain=drain,
-            reuse_port=worker.reuse_port,
+            reuse_port=reuse_port,
         )
         server.add(
             Streams(
@@ -105,29 +111,36 @@ async def serve(config: Config, worker: Worker) -> None:
                 tasks.create_task(lead(database, "streams", leader.work), name="leader"),
             ]
             async with server:
-                worker.ready(server.address)
-                await worker.stopping.wait()
+                yield server
             for task in background:
                 task.cancel()
+
+
+async def serve(config: Config, worker: Worker) -> None:
+    """The service in one process, until told to stop."""
+    async with serving(config, reuse_port=worker.reuse_port) as server:
+        worker.ready(server.address)
+        await worker.stopping.wait()
 
 
 async def _keys(config: Config, stack: AsyncExitStack) -> KeySource:
     source = config.auth.key_source()
     if source is not None:
         return source
-    return await stack.enter_async_context(UsersKeys(ChannelConfig(target=config.users_address)))
+    channel = open_channel(ChannelConfig(target=config.users_address))
+    return JwksClient(await stack.enter_async_context(channel))
 
 
 def open_runtime(config: Config) -> Runtime:
     """The engine that the configuration names; imported only here, for its client library is heavy."""
     if config.docker is not None:
-        from .runtime.docker import DockerRuntime
+        from services.streams.runtime.docker import DockerRuntime
 
         return DockerRuntime(config.docker)
     if config.process is not None:
-        from .runtime.process import ProcessRuntime
+        from services.streams.runtime.process import ProcessRuntime
 
         return ProcessRuntime(config.process)
-    from .runtime.memory import Engine, MemoryRuntime
+    from services.streams.runtime.memory import Engine, MemoryRuntime
 
     return MemoryRuntime(Engine(SystemClock()))

@@ -9,9 +9,20 @@ from asyncpg import Record, UniqueViolationError
 
 import sql
 from services.chassis.database import Database
-
-from .errors import DestinationInUse
-from .model import Cause, Change, ChangeKind, Delivery, DesiredStatus, Held, Order, Session, Snapshot, Status
+from services.chassis.errors import Internal
+from services.streams.errors import DestinationInUse
+from services.streams.model import (
+    Cause,
+    Change,
+    ChangeKind,
+    Delivery,
+    DesiredStatus,
+    Held,
+    Order,
+    Session,
+    Snapshot,
+    Status,
+)
 
 _QUERIES = sql.queries("streams")
 
@@ -105,7 +116,12 @@ async def list_sessions(
     """The caller's sessions, newest first, after the keyset position `before`."""
     created_at, session_id = before or (None, None)
     rows = await db.fetch(
-        _QUERIES["list_sessions"], caller, [status.value for status in statuses], created_at, session_id, limit
+        _QUERIES["list_sessions"],
+        caller,
+        [status.value for status in statuses],
+        created_at,
+        session_id,
+        limit,
     )
     return [_session(row) for row in rows]
 
@@ -116,7 +132,7 @@ async def snapshot_sessions(db: Database, caller: UUID) -> Snapshot | None:
     if not rows:
         return None
     sessions = tuple(_session(row) for row in rows if row["id"] is not None)
-    return Snapshot(rows[0]["snapshot_revision"], sessions)
+    return Snapshot(revision=rows[0]["snapshot_revision"], sessions=sessions)
 
 
 async def changes_after(db: Database, caller: UUID, revision: int, *, limit: int) -> list[Change]:
@@ -195,7 +211,8 @@ async def trim_changes(db: Database, epoch: int, *, keep_seconds: float) -> int:
 
 
 def _one(row: Record | None) -> Record:
-    assert row is not None, "the function returns one row or raises"
+    if row is None:
+        raise Internal(private="a function that returns one row or raises returned none")
     return row
 
 

@@ -6,9 +6,8 @@ from uuid import UUID
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from services.chassis.errors import InvalidField
+from services.streams.model import Cause, Change, ChangeKind, Delivery, DesiredStatus, Session, Status
 from streamax.streams.v1 import session_pb2, stream_service_pb2
-
-from .model import Cause, Change, ChangeKind, Delivery, DesiredStatus, Session, Status
 
 _STATUS = {
     Status.STARTING: session_pb2.SESSION_STATUS_STARTING,

@@ -23,7 +23,12 @@ class Issuer:
         return [{**public, "kid": self._kid, "alg": "ES256", "use": "sig"}]
 
     def token(
-        self, subject: UUID, *, role: str = "authenticated", lifetime: timedelta = timedelta(hours=1), **claims: Any
+        self,
+        subject: UUID,
+        *,
+        role: str = "authenticated",
+        lifetime: timedelta = timedelta(hours=1),
+        **claims: Any,
     ) -> str:
         """A token for this user; `claims` replace or add."""
         now = datetime.now(UTC)

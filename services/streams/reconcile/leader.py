@@ -10,12 +10,11 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.loops import Counts, Loop
 from services.chassis.vault import Vault
-
-from .. import store
-from ..config import ReconcileConfig, WatchConfig
-from ..runtime import Runtime
-from ..wake import Waker
-from .loop import DeliveryRecorder, Reconciler, Settings
+from services.streams import store
+from services.streams.config import ReconcileConfig, WatchConfig
+from services.streams.reconcile.loop import DeliveryRecorder, Reconciler, Settings
+from services.streams.runtime import Runtime
+from services.streams.wake import Waker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,14 +13,13 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.loops import Counts
 from services.chassis.vault import Vault
-
-from .. import store
-from ..admission import key_context
-from ..model import Cause, Held, Order, Status
-from ..runtime import Container, Launch, LaunchRefused, Runtime
-from ..wake import Waker
-from . import plan
-from .pace import Pace
+from services.streams import store
+from services.streams.admission import key_context
+from services.streams.model import Cause, Held, Order, Status
+from services.streams.reconcile import plan
+from services.streams.reconcile.pace import Pace
+from services.streams.runtime import Container, Launch, LaunchRefused, Runtime
+from services.streams.wake import Waker
 
 _log = logging.getLogger(__name__)
 
@@ -86,9 +85,8 @@ class Reconciler:
             patience=self._settings.patience,
             not_before=self._pace.not_before,
         )
-        owners = {session.id: session for session in held}
         for session_id, actions in todo.actions.items():
-            self._begin(session_id, owners.get(session_id), actions)
+            self._begin(session_id, actions)
         return _count(todo)
 
     async def idle(self) -> None:
@@ -109,24 +107,24 @@ class Reconciler:
         self._pace.forget(
             container.session_id
             for container in containers
-            if container.report and container.report.first_media_at and container.report.first_media_at < proven
+            if container.report
+            and container.report.first_media_at
+            and container.report.first_media_at < proven
         )
 
-    def _begin(self, session_id: UUID, session: Held | None, actions: Sequence[plan.Action]) -> None:
-        task = asyncio.create_task(self._apply(session, actions), name=f"reconcile {session_id}")
+    def _begin(self, session_id: UUID, actions: Sequence[plan.Action]) -> None:
+        task = asyncio.create_task(self._apply(actions), name=f"reconcile {session_id}")
         self._tasks[session_id] = task
         task.add_done_callback(lambda done: self._ended(session_id, done))
 
     def _ended(self, session_id: UUID, task: asyncio.Task[None]) -> None:
         del self._tasks[session_id]
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error(
-                "reconcile action failed", extra={"session_id": str(session_id)}, exc_info=error
-            )
+            _log.error("reconcile action failed", extra={"session_id": str(session_id)}, exc_info=error)
         else:
             self.changed()
 
-    async def _apply(self, session: Held | None, actions: Sequence[plan.Action]) -> None:
+    async def _apply(self, actions: Sequence[plan.Action]) -> None:
         for action in actions:
             match action:
                 case plan.Launch():
@@ -141,8 +139,7 @@ class Reconciler:
                 case plan.Remove():
                     await self._remove(action.container)
                 case plan.Record():
-                    assert session is not None, "only held sessions have something to record"
-                    await self._record(session, action)
+                    await self._record(action)
 
     async def _launch(self, action: plan.Launch) -> None:
         self._pace.launched(action.session_id, self._clock.now())
@@ -184,7 +181,7 @@ class Reconciler:
                 generation=order.generation,
                 status=Status.STARTING,
                 cause=Cause.HOST_LOST,
-                cause_detail="The host cannot start the encoder; the operators know, and it is being retried.",
+                cause_detail="The host cannot start the encoder; operators know, and it is being retried.",
                 container_id=None,
                 started_at=None,
             ),
@@ -196,7 +193,7 @@ class Reconciler:
         async with self._engine:
             await self._runtime.remove(container.id)
 
-    async def _record(self, session: Held, action: plan.Record) -> None:
+    async def _record(self, action: plan.Record) -> None:
         taken = await store.record_observation(
             self._database,
             self._epoch,
@@ -211,7 +208,7 @@ class Reconciler:
             ),
         )
         if taken:
-            self._waker.touched(session.user_id)
+            self._waker.touched(action.user_id)
 
 
 class DeliveryRecorder:

@@ -19,7 +19,9 @@ class Pace:
     shorter than the ingest's patience keeps the broadcast alive.
     """
 
-    def __init__(self, *, first: timedelta = timedelta(seconds=1), most: timedelta = timedelta(minutes=1)) -> None:
+    def __init__(
+        self, *, first: timedelta = timedelta(seconds=1), most: timedelta = timedelta(minutes=1)
+    ) -> None:
         self._first = first
         self._most = most
         self._records: dict[UUID, _Record] = {}

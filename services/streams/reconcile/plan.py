@@ -15,9 +15,8 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from encoder.report import Report, State
-
-from ..model import Cause, DesiredStatus, Held, Status
-from ..runtime import Container, ContainerState
+from services.streams.model import Cause, DesiredStatus, Held, Status
+from services.streams.runtime import Container, ContainerState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +60,7 @@ class Record:
     """Write down what is observed. A final status frees the slot."""
 
     session_id: UUID
+    user_id: UUID
     generation: int
     status: Status
     cause: Cause | None
@@ -177,13 +177,13 @@ def _after_exit(session: Held, current: Container) -> Iterable[Action]:
         yield _record(session, Status.ERROR, Cause(report.cause.value), report.detail, current)
     else:
         # Killed, crashed or stopped behind our back: the stream is still wanted.
-        yield from _note(session, Cause.HOST_LOST, "The encoder ended unexpectedly; starting another.", current)
+        yield from _note(
+            session, Cause.HOST_LOST, "The encoder ended unexpectedly; starting another.", current
+        )
     yield _end(current, "exited")
 
 
-def _while_running(
-    session: Held, current: Container, now: datetime, patience: Patience
-) -> Iterable[Action]:
+def _while_running(session: Held, current: Container, now: datetime, patience: Patience) -> Iterable[Action]:
     report = current.report
     if report is None:
         if current.started_at is not None and now - current.started_at > patience.silence:
@@ -200,9 +200,7 @@ def _while_running(
         yield wanted
 
 
-def _observed(
-    session: Held, current: Container, report: Report, now: datetime, patience: Patience
-) -> Record:
+def _observed(session: Held, current: Container, report: Report, now: datetime, patience: Patience) -> Record:
     if is_live(report, now, patience):
         return _record(session, Status.RUNNING, None, "", current)
     if report.cause is None:
@@ -242,6 +240,7 @@ def _record(
     first = report.first_media_at if report else None
     return Record(
         session_id=session.id,
+        user_id=session.user_id,
         generation=session.generation,
         status=status,
         cause=cause,

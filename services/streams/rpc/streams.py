@@ -10,14 +10,13 @@ from services.chassis.auth import current_principal, require_user
 from services.chassis.database import Database
 from services.chassis.errors import ResourceNotFound
 from services.chassis.layers.call import Context
+from services.streams import store, wire
+from services.streams.admission import Admission, Wish
+from services.streams.model import Change, Session
+from services.streams.wake import Waker
+from services.streams.watch import Bookmark, Watch
 from streamax.streams.v1 import session_pb2, stream_service_pb2
 from streamax.streams.v1.stream_service_pb2_grpc import StreamServiceServicer
-
-from .. import store, wire
-from ..admission import Admission, Wish
-from ..model import Change, Session
-from ..wake import Waker
-from ..watch import Bookmark, Watch
 
 _PAGE_DEFAULT = 50
 _PAGE_MAXIMUM = 500

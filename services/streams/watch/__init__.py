@@ -6,6 +6,6 @@ queued for anyone, a slow reader costs nothing, and a gap cannot be overlooked:
 the log says so itself (RevisionExpired).
 """
 
-from .follow import Bookmark, Watch
+from services.streams.watch.follow import Bookmark, Watch
 
 __all__ = ["Bookmark", "Watch"]

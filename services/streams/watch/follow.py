@@ -12,9 +12,8 @@ from services.chassis.clock import Clock
 from services.chassis.database import Database
 from services.chassis.errors import ResourceNotFound, TokenExpired
 from services.chassis.loops import Counts
-
-from .. import store
-from ..model import Change, ChangeKind
+from services.streams import store
+from services.streams.model import Change, ChangeKind
 
 #: Changes read at a time: bounds what one slow watcher holds in memory.
 _PAGE = 200

@@ -11,7 +11,13 @@ import pytest
 from services.chassis.database import Database, DatabaseConfig
 from services.chassis.errors import Error, EtagMismatch, RequestIdReused, ResourceNotFound
 from services.streams import store
-from services.streams.errors import DestinationInUse, PackageExpired, PackageMissing, QuotaExceeded, RevisionExpired
+from services.streams.errors import (
+    DestinationInUse,
+    PackageExpired,
+    PackageMissing,
+    QuotaExceeded,
+    RevisionExpired,
+)
 from services.streams.model import Cause, ChangeKind, Session, Status
 from tests.support import database as support
 
@@ -29,7 +35,9 @@ async def epoch(db: Database) -> int:
     return taken
 
 
-def wish(*, request_id: UUID | None = None, fingerprint: bytes = b"f", target: bytes | None = None) -> store.NewSession:
+def wish(
+    *, request_id: UUID | None = None, fingerprint: bytes = b"f", target: bytes | None = None
+) -> store.NewSession:
     return store.NewSession(
         id=uuid4(),
         video_source="loop.mp4",
@@ -273,7 +281,10 @@ async def test_every_change_is_in_the_log_once_and_in_order_under_concurrency(
     user = await add_user(database, streams_allowed=20)
     sessions = await asyncio.gather(*(store.start_stream(db, user, wish()) for _ in range(20)))
     await asyncio.gather(
-        *(store.record_observation(db, epoch, seen(one, Status.RUNNING, container_id=str(one.id))) for one in sessions),
+        *(
+            store.record_observation(db, epoch, seen(one, Status.RUNNING, container_id=str(one.id)))
+            for one in sessions
+        ),
         *(store.request_stop(db, user, one.id, revision=None) for one in sessions[:10]),
     )
     changes = await store.changes_after(db, user, 0, limit=1000)
@@ -282,12 +293,16 @@ async def test_every_change_is_in_the_log_once_and_in_order_under_concurrency(
     assert all(change.session.revision == change.revision for change in changes)
 
 
-async def test_pages_follow_each_other_without_gap_or_repeat(db: Database, database: support.Database) -> None:
+async def test_pages_follow_each_other_without_gap_or_repeat(
+    db: Database, database: support.Database
+) -> None:
     user = await add_user(database, streams_allowed=7)
     for _ in range(7):
         await store.start_stream(db, user, wish())
     first = await store.list_sessions(db, user, statuses=(), before=None, limit=3)
-    second = await store.list_sessions(db, user, statuses=(), before=(first[-1].created_at, first[-1].id), limit=9)
+    second = await store.list_sessions(
+        db, user, statuses=(), before=(first[-1].created_at, first[-1].id), limit=9
+    )
     whole = await store.list_sessions(db, user, statuses=(), before=None, limit=9)
     assert [*first, *second] == whole
     assert [one.created_at for one in whole] == sorted((one.created_at for one in whole), reverse=True)

@@ -56,14 +56,14 @@ def report(state: State, *, age: float = 0.5, **changes: object) -> Report:
 
 
 def plan(
-    sessions: Sequence[Held], containers: Sequence[Container], **not_before: datetime
+    sessions: Sequence[Held], containers: Sequence[Container], *, not_before: datetime | None = None
 ) -> tuple[Action, ...]:
     made = make_plan(
         sessions,
         containers,
         now=NOW,
         patience=PATIENCE,
-        not_before={SESSION: moment for moment in not_before.values()},
+        not_before={SESSION: not_before} if not_before else {},
     )
     return tuple(action for actions in made.actions.values() for action in actions)
 
@@ -81,7 +81,7 @@ def test_a_session_whose_container_vanished_says_so_and_takes_the_next_generatio
 
 def test_a_relaunch_waits_for_its_time() -> None:
     session = held(container_id="c1", cause=Cause.HOST_LOST)
-    actions = plan([session], [], wait=NOW + timedelta(seconds=1))
+    actions = plan([session], [], not_before=NOW + timedelta(seconds=1))
     assert not any(isinstance(action, Launch) for action in actions)
 
 
@@ -208,7 +208,12 @@ containers = st.lists(
         session_id=st.sampled_from([SESSION, UUID(int=9)]),
         generation=st.integers(1, 3),
         state=st.sampled_from(ContainerState),
-        started_at=st.one_of(st.none(), st.datetimes(NOW.replace(tzinfo=None) - timedelta(60), NOW.replace(tzinfo=None), timezones=st.just(UTC))),
+        started_at=st.one_of(
+            st.none(),
+            st.datetimes(
+                NOW.replace(tzinfo=None) - timedelta(60), NOW.replace(tzinfo=None), timezones=st.just(UTC)
+            ),
+        ),
         exit_code=st.none(),
         report=reports,
     ),
@@ -249,7 +254,13 @@ def test_a_slot_is_settled_only_when_nothing_can_still_push(session: Held, seen:
 def test_running_is_said_only_of_media_acknowledged_just_now(session: Held, seen: list[Container]) -> None:
     for action in plan([session], seen):
         if isinstance(action, Record) and action.status is Status.RUNNING:
-            (current,) = (one for one in seen if one.id == action.container_id and one.session_id == SESSION and one.generation == session.generation)
+            (current,) = (
+                one
+                for one in seen
+                if one.id == action.container_id
+                and one.session_id == SESSION
+                and one.generation == session.generation
+            )
             assert current.report is not None
             assert current.report.last_media_at is not None
             assert NOW.timestamp() - current.report.last_media_at <= PATIENCE.media.total_seconds()
