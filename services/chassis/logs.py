@@ -30,6 +30,10 @@ class _Writer:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing waiting, nobody writing."""
         self._lines: deque[bytes] = deque()
         self._waiting = 0
         self._dropped = 0
@@ -125,4 +129,12 @@ class _JsonHandler(logging.Handler):
         _writer.write(scrub(line.decode()).encode(), urgent=record.levelno >= logging.WARNING)
 
 
+def _after_fork() -> None:
+    # A worker has a pid of its own, and not its parent's writing thread: fork leaves threads
+    # behind, and their locks as they were.
+    _static["pid"] = os.getpid()
+    _writer.reset()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 atexit.register(flush)
