@@ -74,15 +74,23 @@ class Client:
 
 
 @asynccontextmanager
-async def client_of(config: Config, database: Database) -> AsyncIterator[Client]:
-    """A users service and a channel to it."""
-    async with (
-        serving(config) as server,
-        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
-    ):
+async def client_at(port: int, database: Database) -> AsyncIterator[Client]:
+    """A channel of its own to a users service that runs already."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         yield Client(
-            AuthServiceStub(channel), UserServiceStub(channel), UserAdminServiceStub(channel), database, server.port
+            auth=AuthServiceStub(channel),
+            users=UserServiceStub(channel),
+            admin=UserAdminServiceStub(channel),
+            database=database,
+            port=port,
         )
+
+
+@asynccontextmanager
+async def client_of(config: Config, database: Database) -> AsyncIterator[Client]:
+    """A users service in this process, and a channel to it."""
+    async with serving(config) as server, client_at(server.port, database) as client:
+        yield client
 
 
 def claims_of(access_token: str) -> dict[str, Any]:
