@@ -17,7 +17,14 @@ from uuid import UUID
 from encoder.job import Limits
 from encoder.report import LogLine, Report
 
-__all__ = ["Container", "ContainerState", "EngineUnavailable", "Launch", "LaunchRefused", "Runtime"]
+__all__ = [
+    "Container",
+    "ContainerState",
+    "EngineUnavailable",
+    "Launch",
+    "LaunchRefused",
+    "Runtime",
+]
 
 
 class ContainerState(StrEnum):

@@ -1,0 +1,123 @@
+"""A Docker Engine for tests, and a way to take it away without stopping it."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import pytest
+from docker import APIClient
+from docker.errors import DockerException
+
+__all__ = ["CuttableEngine", "DockerEngine", "cuttable", "docker_engine"]
+
+_DEFAULT: Final = "unix:///var/run/docker.sock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DockerEngine:
+    """An engine that answered, with what a test needs to know of it."""
+
+    host: str
+    #: Address of this machine as containers on the default bridge see it.
+    gateway: str
+    #: Names what this test run made on it.
+    owner: str
+    client: APIClient
+
+    @property
+    def socket(self) -> Path:
+        return Path(self.host.removeprefix("unix://"))
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerEngine]:
+    """The engine of DOCKER_HOST or of the default socket.
+
+    Without one the test is skipped, and in CI it fails: there an engine is promised.
+    """
+    host = os.environ.get("DOCKER_HOST", _DEFAULT)
+    try:
+        client = APIClient(base_url=host, version="auto", timeout=60)
+    except DockerException as error:
+        reason = f"no Docker Engine at {host}: {error}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    owner = f"tests-{uuid4()}"
+    with contextlib.closing(client):
+        bridge = client.inspect_network("bridge")
+        try:
+            yield DockerEngine(
+                host=host, gateway=bridge["IPAM"]["Config"][0]["Gateway"], owner=owner, client=client
+            )
+        finally:
+            for left in client.containers(all=True, filters={"label": f"io.streamax.owner={owner}"}):
+                client.remove_container(left["Id"], force=True)
+
+
+class CuttableEngine:
+    """A socket of its own before the engine's, which can go dead and come back."""
+
+    def __init__(self, engine: Path, path: Path) -> None:
+        self._engine = engine
+        self._path = path
+        self._server: asyncio.Server | None = None
+        self._relays: set[asyncio.Task[None]] = set()
+
+    @property
+    def host(self) -> str:
+        return f"unix://{self._path}"
+
+    async def heal(self) -> None:
+        self._server = await asyncio.start_unix_server(self._relay, self._path)
+
+    async def cut(self) -> None:
+        """As if the engine were killed: no listener, every connection broken."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self._path.unlink(missing_ok=True)
+        for relay in tuple(self._relays):
+            relay.cancel()
+        await asyncio.gather(*self._relays, return_exceptions=True)
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._relays.add(task)
+        to_engine: asyncio.StreamWriter | None = None
+        try:
+            from_engine, to_engine = await asyncio.open_unix_connection(self._engine)
+            await asyncio.gather(_pump(reader, to_engine), _pump(from_engine, writer))
+        except (OSError, asyncio.CancelledError):
+            # A connection that ends is what this is for; asyncio reports a cancelled handler as an error.
+            return
+        finally:
+            self._relays.discard(task)
+            for end in (writer, to_engine):
+                if end is not None:
+                    end.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Until the end, which is passed on as one: an attached container's input ends so."""
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.write_eof()
+
+
+@asynccontextmanager
+async def cuttable(engine: DockerEngine, folder: Path) -> AsyncIterator[CuttableEngine]:
+    proxy = CuttableEngine(engine.socket, folder / "engine.sock")
+    await proxy.heal()
+    try:
+        yield proxy
+    finally:
+        await proxy.cut()
