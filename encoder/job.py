@@ -15,6 +15,8 @@ VERSION: Final = 1
 #: does not (measured with ffconcat and HLS texts).
 FORMAT_WHITELIST: Final = "mov,mp4,m4a,3gp,3g2,mj2"
 
+SCHEMES: Final = ("rtmp://", "rtmps://")
+
 
 class InvalidJob(ValueError):
     """The job is not one this encoder understands; the text names the field."""
@@ -73,10 +75,32 @@ class Job:
         if not isinstance(record, dict) or record.pop("version", None) != VERSION:
             raise InvalidJob(f"the job is not of version {VERSION}")
         limits = record.pop("limits", {})
+        if not isinstance(limits, dict):
+            raise InvalidJob("limits: must be an object")
         for given, known in ((record, cls), (limits, Limits)):
             if unknown := set(given) - {one.name for one in fields(known)}:
                 raise InvalidJob(f"unknown field: {min(unknown)}")
         try:
-            return cls(**record, limits=Limits(**limits))
+            job = cls(**record, limits=Limits(**limits))
         except TypeError:
             raise InvalidJob("the job lacks a field") from None
+        _check(job)
+        return job
+
+
+def _check(job: Job) -> None:
+    """What reaches ffmpeg's argv is of the form it must have, whoever wrote the job."""
+    for name in ("session_id", "source", "destination", "stream_key"):
+        value = getattr(job, name)
+        if not isinstance(value, str) or not value or not value.isprintable():
+            raise InvalidJob(f"{name}: must be a line of text")
+    if not isinstance(job.generation, int):
+        raise InvalidJob("generation: must be a whole number")
+    if not job.source.startswith("/"):
+        raise InvalidJob("source: must be an absolute path")
+    if not job.destination.startswith(SCHEMES):
+        raise InvalidJob("destination: must begin with rtmp:// or rtmps://")
+    for one in fields(Limits):
+        value = getattr(job.limits, one.name)
+        if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise InvalidJob(f"limits.{one.name}: must be a number and not negative")
