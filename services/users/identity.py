@@ -16,6 +16,7 @@ from services.users.tokens import (
     refresh_token_hash,
 )
 
+
 class Identity:
     """Accounts by e-mail and password; addresses arrive normalised (`wire.email`)."""
 

@@ -48,7 +48,9 @@ async def sign_up(
 async def find_credentials(db: Database, *, email: str) -> Credentials | None:
     """What to compare the password with; None for an unknown address."""
     row = await db.fetchrow(_QUERIES["find_credentials"], email)
-    return row and Credentials(
+    if row is None:
+        return None
+    return Credentials(
         user_id=row["user_id"], password_hash=row["password_hash"], changed_at=row["changed_at"]
     )
 
@@ -72,7 +74,7 @@ async def open_session(
         token_hash,
         refresh_lifetime,
     )
-    return row and _user(row)
+    return None if row is None else _user(row)
 
 
 async def rotate_refresh_token(

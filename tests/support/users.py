@@ -1,6 +1,5 @@
 """The users service in this process, on a port of its own, as its callers see it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -65,18 +64,31 @@ class Client:
 
     async def somebody_waits_for_a_lock(self) -> None:
         """Returns once a statement of the service is queued behind another's row."""
-        async with asyncio.timeout(10), self.database.connect() as connection:
-            while not await connection.fetchval(
-                "SELECT EXISTS (SELECT FROM pg_stat_activity"
-                " WHERE datname = current_database() AND wait_event_type = 'Lock')"
-            ):
-                await asyncio.sleep(0.01)
+        await self.execute(
+            """
+            DO $$
+            BEGIN
+              FOR attempt IN 1 .. 1000 LOOP
+                PERFORM pg_stat_clear_snapshot();
+                IF EXISTS (SELECT FROM pg_stat_activity
+                            WHERE datname = current_database() AND wait_event_type = 'Lock') THEN
+                  RETURN;
+                END IF;
+                PERFORM pg_sleep(0.01);
+              END LOOP;
+              RAISE 'nobody waits';
+            END
+            $$
+            """
+        )
 
 
 @asynccontextmanager
 async def client_at(port: int, database: Database) -> AsyncIterator[Client]:
     """A channel of its own to a users service that runs already."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+    async with grpc.aio.insecure_channel(
+        f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
+    ) as channel:
         yield Client(
             auth=AuthServiceStub(channel),
             users=UserServiceStub(channel),

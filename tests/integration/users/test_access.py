@@ -72,7 +72,7 @@ async def test_token_changed_after_signing_is_refused(client: Client) -> None:
 async def test_unsigned_token_is_refused(client: Client) -> None:
     made = await client.sign_up()
     with refused(TokenInvalid):
-        await get_me(client, jwt.encode(claims_of(made.tokens.access_token), None, algorithm="none"))
+        await get_me(client, jwt.encode(claims_of(made.tokens.access_token), "", algorithm="none"))
 
 
 async def test_token_signed_with_the_public_key_as_secret_is_refused(

@@ -34,7 +34,9 @@ class Desk:
     async def grant(self, token: str | None = None, **fields: Any) -> user_admin_service_pb2.PackageGrant:
         request = GrantPackageRequest(**({"user_id": self.user_id, "package_type": CREATOR} | fields))
         metadata = bearer(token or self.admin_token)
-        answer: user_admin_service_pb2.PackageGrant = await self.client.admin.GrantPackage(request, metadata=metadata)
+        answer: user_admin_service_pb2.PackageGrant = await self.client.admin.GrantPackage(
+            request, metadata=metadata
+        )
         return answer
 
     async def me(self) -> user_pb2.User:
@@ -155,9 +157,7 @@ async def test_repeated_request_gets_the_first_answer_to_the_byte(desk: Desk) ->
 async def test_repeat_is_answered_after_its_own_expiry(desk: Desk) -> None:
     request_id, moment = str(uuid4()), datetime.now(UTC) + timedelta(milliseconds=500)
     first = await desk.grant(request_id=request_id, expire_time=moment)
-    async with asyncio.timeout(10):
-        while datetime.now(UTC) <= moment:
-            await asyncio.sleep(0.05)
+    await desk.client.execute("SELECT pg_sleep_until($1)", moment + timedelta(milliseconds=1))
     assert await desk.grant(request_id=request_id, expire_time=moment) == first
 
 
@@ -196,16 +196,16 @@ async def test_failed_request_may_be_repeated_under_its_id(desk: Desk) -> None:
 async def test_grants_at_once_leave_users_in_line_with_the_ledger(desk: Desk) -> None:
     await asyncio.gather(*(desk.grant(package_type=1 + n % 3) for n in range(30)))
     async with desk.client.database.connect() as admin:
-        latest = await admin.fetchrow(
+        latest = await admin.fetch(
             "SELECT package_type, streams_allowed, expires_at FROM private.package_grants"
             " ORDER BY effective_at DESC LIMIT 1"
         )
-        derived = await admin.fetchrow(
+        derived = await admin.fetch(
             "SELECT package_type, streams_allowed, package_expires_at FROM public.users WHERE id = $1",
             UUID(desk.user_id),
         )
         moments = await admin.fetchval("SELECT count(DISTINCT effective_at) FROM private.package_grants")
-    assert tuple(latest) == tuple(derived)
+    assert [tuple(row) for row in latest] == [tuple(row) for row in derived]
     assert moments == 30
 
 
@@ -226,7 +226,7 @@ async def test_grant_changes_the_etag_and_leaves_the_numbering_of_changes_withou
     assert after.etag != before.etag
     assert (await desk.me()).etag == after.etag
     gaps = await desk.client.value(
-        "SELECT count(*) FROM public.users u WHERE u.revision <> (SELECT count(*) FROM private.session_changes c"
-        " WHERE c.user_id = u.id)"
+        "SELECT count(*) FROM public.users u WHERE u.revision <>"
+        " (SELECT count(*) FROM private.session_changes c WHERE c.user_id = u.id)"
     )
     assert gaps == 0

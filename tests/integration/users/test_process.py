@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,9 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 @asynccontextmanager
 async def collecting() -> AsyncIterator[tuple[Collector, str]]:
     collector, server = Collector(), grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    # Generated without annotations.
+    register: Callable[[Any, Any], None] = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
+    register(collector, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

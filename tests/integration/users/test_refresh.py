@@ -17,8 +17,8 @@ LATER = timedelta(seconds=11)
 async def wait(client: Client, interval: timedelta) -> None:
     """Time passes for every refresh token: the database's clock is the judge, so its past is moved."""
     await client.execute(
-        "UPDATE private.refresh_tokens SET used_at = used_at - $1::interval, issued_at = issued_at - $1::interval,"
-        " expires_at = expires_at - $1::interval",
+        "UPDATE private.refresh_tokens SET used_at = used_at - $1::interval,"
+        " issued_at = issued_at - $1::interval, expires_at = expires_at - $1::interval",
         interval,
     )
 
@@ -98,9 +98,7 @@ async def test_rotation_racing_a_replay_leaves_no_live_token(client: Client) -> 
     line = await chain(client, 2)
     await wait(client, LATER)
     # A refused replay and a rotation of the unspent token, in whatever order they meet.
-    outcomes = await asyncio.gather(
-        client.refresh(line[0]), client.refresh(line[1]), return_exceptions=True
-    )
+    outcomes = await asyncio.gather(client.refresh(line[0]), client.refresh(line[1]), return_exceptions=True)
     assert isinstance(outcomes[0], Exception)
     if not isinstance(outcomes[1], BaseException):
         with refused(RefreshTokenInvalid):

@@ -59,7 +59,9 @@ async def test_hash_of_another_cost_is_renewed(passwords: Passwords) -> None:
     dearer.close()
 
 
-async def test_hashings_beyond_the_queue_are_refused_at_once_with_a_time_to_return(passwords: Passwords) -> None:
+async def test_hashings_beyond_the_queue_are_refused_at_once_with_a_time_to_return(
+    passwords: Passwords,
+) -> None:
     gate = threading.Event()
     waiting = [asyncio.create_task(passwords._run(gate.wait)) for _ in range(3)]
     await asyncio.sleep(0)

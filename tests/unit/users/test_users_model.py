@@ -1,6 +1,7 @@
-from services.users.model import Credentials, SignedIn, StoredKey, Tokens, normalise_email, normalise_password
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
+
+from services.users.model import Credentials, Tokens, normalise_email, normalise_password
 
 
 def test_one_address_has_one_spelling() -> None:
