@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from services.chassis.auth import Access, Verifier
+from services.chassis.auth import Verifier
 from services.chassis.clock import SystemClock
 from services.chassis.database import Database
 from services.chassis.layers import Drain, standard
@@ -16,13 +16,8 @@ from services.users.config import Config
 from services.users.credentials import Passwords
 from services.users.identity import Identity
 from services.users.keys import KeyRing
-from services.users.rpc.auth import AuthService
-from services.users.rpc.user import UserService
-from services.users.rpc.user_admin import UserAdminService
+from services.users.rpc import add_services
 from services.users.tokens import AccessTokens
-from streamax.users.v1.auth_service_pb2_grpc import add_AuthServiceServicer_to_server
-from streamax.users.v1.user_admin_service_pb2_grpc import add_UserAdminServiceServicer_to_server
-from streamax.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 
 CONFIG = Config
 
@@ -54,27 +49,7 @@ async def serving(config: Config, *, reuse_port: bool = False) -> AsyncIterator[
         verifier = Verifier(config.auth.key_source() or keys, config.auth)
         layers = standard(config.server.layers, verifier=verifier, drain=drain)
         server = Server(config.server, layers=layers, drain=drain, reuse_port=reuse_port)
-        server.add(
-            AuthService(identity=identity, keys=keys),
-            register=add_AuthServiceServicer_to_server,
-            service="streamax.users.v1.AuthService",
-            access=dict.fromkeys(("SignUp", "SignIn", "RefreshToken", "GetJwks"), Access.PUBLIC),
-            checks=(db.check,),
-        )
-        server.add(
-            UserService(db),
-            register=add_UserServiceServicer_to_server,
-            service="streamax.users.v1.UserService",
-            access={"GetMe": Access.USER},
-            checks=(db.check,),
-        )
-        server.add(
-            UserAdminService(db),
-            register=add_UserAdminServiceServicer_to_server,
-            service="streamax.users.v1.UserAdminService",
-            access={"GrantPackage": Access.ADMIN},
-            checks=(db.check,),
-        )
+        add_services(server, db=db, identity=identity, keys=keys)
 
         refreshing = Loop("signing keys", keys.refresh, interval=config.keys_refresh)
         task = asyncio.create_task(refreshing.run(), name=refreshing.name)

@@ -10,7 +10,11 @@ from streamax.users.v1.auth_service_pb2_grpc import AuthServiceServicer
 
 
 class AuthService(AuthServiceServicer):
-    """Public; who calls is not known yet."""
+    """Public: who calls is not known yet.
+
+    Nothing here limits the attempts of one account or address. What slows guessing down is
+    the bounded pool of credentials.py: six attempts a second and process, for everybody.
+    """
 
     def __init__(self, *, identity: Identity, keys: KeyRing) -> None:
         self._identity = identity

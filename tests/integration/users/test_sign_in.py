@@ -6,7 +6,7 @@ from uuid import UUID
 import grpc
 import pytest
 
-from services.chassis.errors import InvalidField, from_rpc_error
+from services.chassis.errors import InvalidField, RateLimited, from_rpc_error
 from services.users.config import Config, PasswordConfig
 from services.users.errors import CredentialsInvalid, EmailUnavailable
 from streamax.users.v1 import auth_service_pb2, user_pb2
@@ -172,3 +172,16 @@ async def test_other_calls_are_answered_while_passwords_queue(config: Config, da
             await client.users.GetMe(GetMeRequest(), metadata=bearer(token))
         assert not all(each.done() for each in signing_in)
         await asyncio.gather(*signing_in)
+
+
+async def test_sign_ins_beyond_the_queue_are_told_when_to_return(config: Config, database: Database) -> None:
+    slow = replace(config, passwords=PasswordConfig(time_cost=2, memory_kib=65536, workers=1, queue=1))
+    async with client_of(slow, database) as client:
+        await client.sign_up("ada@example.com")
+        addresses = ["ada@example.com", "eve@example.com"] * 4
+        outcomes = await asyncio.gather(*map(client.sign_in, addresses), return_exceptions=True)
+    errors = [from_rpc_error(each) for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
+    turned_away = [error for error in errors if isinstance(error, RateLimited)]
+    # One hashes and one waits.
+    assert len(turned_away) == 6
+    assert all(error.retry_after and error.metadata == {"limit": "2"} for error in turned_away)
