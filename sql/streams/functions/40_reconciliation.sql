@@ -85,8 +85,8 @@ BEGIN
   UPDATE public.stream_sessions s
      SET status = p_status, cause = p_cause, cause_detail = p_cause_detail,
          container_id = p_container_id,
-         -- By the encoder's clock, which may be behind ours.
-         started_at = coalesce(s.started_at, greatest(p_started_at, s.created_at)),
+         -- By the encoder's clock, which may be behind ours; greatest() would pass over a NULL.
+         started_at = coalesce(s.started_at, p_started_at + greatest(s.created_at - p_started_at, '0')),
          stopped_at = CASE WHEN final THEN greatest(pg_catalog.now(), s.started_at, p_started_at) END,
          desired_status = CASE WHEN final THEN 'stopped' ELSE s.desired_status END,
          slot_held = NOT final,

@@ -144,6 +144,7 @@ async def test_what_never_delivers_never_runs_and_ends_with_its_cause(
     assert Status.RUNNING not in {status for status, _ in seen}
     assert seen[-1][0] is Status.ERROR
     assert seen[-1][1] in (Cause.REMOTE_REFUSED, Cause.SOURCE)
+    assert (await world.now(session)).started_at is None
     assert await world.slots(user) == 0
     assert await world.runtime.list() == []
 
