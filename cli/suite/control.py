@@ -9,10 +9,13 @@ curl -X POST localhost:1936/reset-now          RST to the live connections, once
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from urllib.parse import parse_qs, urlsplit
 
+from rich.console import Console
+
+from cli.suite.signals import cancelled_by_signals
 from cli.suite.sink import Mode, Sink
 
 #: A request that has not ended by now is not one of curl's, seconds.
@@ -39,6 +42,16 @@ async def serving(sink: Sink, port: int = 0) -> AsyncIterator[int]:
     server = await asyncio.start_server(answer, "127.0.0.1", port)
     async with server:
         yield server.sockets[0].getsockname()[1]
+
+
+async def serve(host: str, port: int, control: int, console: Console) -> None:
+    """A sink of its own, until a signal."""
+    async with Sink(host, port) as sink, serving(sink, control) as steering:
+        console.print(
+            f"{sink.url()}, steered at http://127.0.0.1:{steering}", highlight=False, soft_wrap=True
+        )
+        with cancelled_by_signals(), suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
 
 
 async def _obey(sink: Sink, request: str) -> tuple[HTTPStatus, object]:

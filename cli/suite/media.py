@@ -15,6 +15,10 @@ def ffmpeg() -> str:
     return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
+def ffmpeg_version() -> str:
+    return f"ffmpeg {imageio_ffmpeg.get_ffmpeg_version()}"
+
+
 async def make_sample(path: Path, *, seconds: int = 30, size: str = "640x360") -> Path:
     """An H.264/AAC file of about 1.9 Mbit/s; 30 s of it take 0.7 s on two cores. Raises SampleFailed."""
     video = ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25"]

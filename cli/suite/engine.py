@@ -1,0 +1,102 @@
+"""Which engine runs the suite's encoders: Docker where it is there, processes where it is not."""
+
+import asyncio
+import secrets
+import socket
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+import docker
+from docker.errors import DockerException
+from requests import RequestException
+
+from cli.suite.images import ImageUnavailable, ensure_encoder_image
+from cli.suite.media import ffmpeg, ffmpeg_version
+
+__all__ = ["Engine", "choose_engine"]
+
+DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
+#: Seconds an engine may take to answer before it counts as absent.
+ANSWER: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What the streams service is told, and what people are."""
+
+    #: "docker" or "process": the name of its table in the configuration.
+    kind: str
+    table: dict[str, object]
+    #: An address of this machine that encoders can reach.
+    sink_host: str
+    runtime: str
+    ffmpeg: str
+
+    @property
+    def embedded(self) -> bool:
+        return self.kind == "process"
+
+
+class _NoEngine(Exception):
+    """Docker cannot be used; the text says why."""
+
+
+async def choose_engine(host: str, *, folder: Path) -> Engine:
+    """Docker at `host` if it answers and has, or can be given, the encoder image."""
+    try:
+        version, gateway = await asyncio.to_thread(_ask, host)
+        image = await ensure_encoder_image(host)
+    except (_NoEngine, ImageUnavailable) as reason:
+        return Engine(
+            kind="process",
+            table={"folder": str(folder / "encoders"), "ffmpeg": ffmpeg()},
+            sink_host="127.0.0.1",
+            runtime=f"plain processes, because {reason}",
+            ffmpeg=f"{ffmpeg_version()} from imageio-ffmpeg",
+        )
+    return Engine(
+        kind="docker",
+        # An owner of its own: the containers of another suite are none of ours.
+        table={"image": image, "owner": f"suite-{secrets.token_hex(4)}", "host": host},
+        sink_host=gateway,
+        runtime=f"Docker Engine {version} at {host}",
+        ffmpeg=f"in the image {image[:19]}",
+    )
+
+
+def _ask(host: str) -> tuple[str, str]:
+    """The engine's version, and this machine's address on its bridge. Raises _NoEngine."""
+    if not host.startswith("unix://"):
+        raise _NoEngine(f"the engine at {host} may not see this machine's files")
+    try:
+        client = docker.APIClient(base_url=host, version="auto", timeout=ANSWER)
+    except DockerException as error:
+        raise _NoEngine(f"no Docker Engine answers at {host}") from error
+    try:
+        version = str(client.version()["Version"])
+        gateway = _gateway(client.inspect_network("bridge"))
+    except (DockerException, RequestException) as error:
+        raise _NoEngine(f"the Docker Engine at {host} refuses: {error}") from error
+    finally:
+        client.close()
+    return version, gateway
+
+
+def _gateway(network: dict[str, Any]) -> str:
+    """Raises _NoEngine where containers could not reach a server of ours there."""
+    for pool in network["IPAM"]["Config"] or ():
+        address = pool.get("Gateway", "")
+        if address and ip_address(address).version == 4 and _is_ours(address):
+            return str(address)
+    raise _NoEngine("the bridge of the Docker Engine has no address on this machine")
+
+
+def _is_ours(address: str) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
