@@ -103,9 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     migrate = commands.add_parser("migrate", help="bring the database up to date")
     migrate.add_argument("--database-url", metavar="URL", help="default: STREAMAX_DATABASE_URL")
     migrate.set_defaults(act=_migrate)
-    check = commands.add_parser(
-        "check", help="load a service's configuration, connect, and say what is wrong"
-    )
+    check = commands.add_parser("check", help="load a configuration, connect, say what is wrong")
     check.add_argument("service", choices=SERVICES)
     check.add_argument("--config", type=Path, metavar="FILE")
     check.set_defaults(act=_check)

@@ -208,13 +208,17 @@ def _next(scripts: Scripts, applied: dict[str, _Applied]) -> sql.File | None:
         raise MigrationRefused(f"{newer[0]} was applied by a newer program, which is the one to migrate with")
     for file in scripts.migrations:
         if file.name in applied and applied[file.name].checksum != file.checksum:
-            raise MigrationRefused(f"{file.name} has changed since it was applied; write a new migration instead")
+            raise MigrationRefused(
+                f"{file.name} has changed since it was applied; write a new migration instead"
+            )
     pending = [file for file in scripts.migrations if file.name not in applied]
     if not pending:
         return next((file for file in scripts.repeatables if _is_due(file, applied)), None)
     latest = max((file.number for file in scripts.migrations if file.name in applied), default=0)
     if pending[0].number < latest:
-        raise MigrationRefused(f"{pending[0].name} comes before what is applied already; give it a higher number")
+        raise MigrationRefused(
+            f"{pending[0].name} comes before what is applied already; give it a higher number"
+        )
     return pending[0]
 
 
