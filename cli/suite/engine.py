@@ -1,10 +1,11 @@
 """Which engine runs the suite's encoders: Docker where it is there, processes where it is not."""
 
 import asyncio
+import contextlib
 import secrets
 import socket
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,8 +47,7 @@ class _NoEngine(Exception):
 async def choose_engine(host: str, *, folder: Path) -> Engine:
     """Docker at `host` if it answers and has, or can be given, the encoder image."""
     try:
-        version, gateway = await asyncio.to_thread(_ask, host)
-        image = await ensure_encoder_image(host)
+        version, gateway, image = await asyncio.to_thread(_prepare, host)
     except (_NoEngine, ImageUnavailable) as reason:
         return Engine(
             kind="process",
@@ -66,30 +66,30 @@ async def choose_engine(host: str, *, folder: Path) -> Engine:
     )
 
 
-def _ask(host: str) -> tuple[str, str]:
-    """The engine's version, and this machine's address on its bridge. Raises _NoEngine."""
+def _prepare(host: str) -> tuple[str, str, str]:
+    """The engine's version, this machine's address on its bridge, and the image. Raises _NoEngine, ImageUnavailable."""
     if not host.startswith("unix://"):
         raise _NoEngine(f"the engine at {host} may not see this machine's files")
     try:
         client = docker.APIClient(base_url=host, version="auto", timeout=ANSWER)
     except DockerException as error:
         raise _NoEngine(f"no Docker Engine answers at {host}") from error
-    try:
-        version = str(client.version()["Version"])
-        gateway = _gateway(client.inspect_network("bridge"))
-    except (DockerException, RequestException) as error:
-        raise _NoEngine(f"the Docker Engine at {host} refuses: {error}") from error
-    finally:
-        client.close()
-    return version, gateway
+    with contextlib.closing(client):
+        try:
+            version = str(client.version()["Version"])
+            gateway = _gateway(client.inspect_network("bridge"))
+        except (DockerException, RequestException) as error:
+            raise _NoEngine(f"the Docker Engine at {host} refuses: {error}") from error
+        return version, gateway, ensure_encoder_image(client)
 
 
 def _gateway(network: dict[str, Any]) -> str:
     """Raises _NoEngine where containers could not reach a server of ours there."""
     for pool in network["IPAM"]["Config"] or ():
-        address = pool.get("Gateway", "")
-        if address and ip_address(address).version == 4 and _is_ours(address):
-            return str(address)
+        # Older engines name no gateway where nobody chose one; it is the first address then.
+        address = pool.get("Gateway") or str(ip_network(pool["Subnet"])[1])
+        if ip_address(address).version == 4 and _is_ours(address):
+            return address
     raise _NoEngine("the bridge of the Docker Engine has no address on this machine")
 
 
