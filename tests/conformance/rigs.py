@@ -84,6 +84,10 @@ class Rig(Protocol):
         """Once none is."""
         ...
 
+    def runs(self, order: Launch) -> bool:
+        """Whether any program lives that could publish with the order's key."""
+        ...
+
 
 class MemoryRig:
     def __init__(self) -> None:
@@ -116,6 +120,9 @@ class MemoryRig:
     async def unpublished(self, order: Launch) -> None:
         assert not self.publishers(order)
 
+    def runs(self, order: Launch) -> bool:
+        return bool(self.publishers(order))
+
 
 _HOSTS: Final = {
     Fate.DELIVERS: "delivers",
@@ -145,9 +152,12 @@ class _RealRig:
         return int(self._sink.key(order.stream_key).publisher is not None)
 
     async def unpublished(self, order: Launch) -> None:
-        # One that reads nothing does not see its peer go, either.
-        await self._sink.behave(Mode.ACCEPT, order.stream_key)
         await self._sink.gone(order.stream_key)
+
+    def runs(self, order: Launch) -> bool:
+        # ffmpeg has the key in its argv, in a container too.
+        command_lines = (one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"]))
+        return any(order.stream_key in words for words in command_lines)
 
 
 class ProcessRig(_RealRig):

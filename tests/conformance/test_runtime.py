@@ -13,6 +13,9 @@ from encoder.report import Cause, State
 from services.streams.runtime import Container, ContainerState, EngineUnavailable, LaunchRefused, Runtime
 from tests.conformance.rigs import CANARY, LIMITS, Fate, Rig
 
+# The Docker SDK leaves the socket of a connection that failed to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+
 #: The first container on an engine just started took 1.2 s, two busy cores many times that.
 PATIENCE = 45.0
 
@@ -203,6 +206,7 @@ async def test_stop_is_certain_for_a_stalled_encoder(rig: Rig, runtime: Runtime)
     order = await rig.order(Fate.STALLS)
     launched = await runtime.launch(order)
     await observed(runtime, launched, stalled)
+    assert rig.runs(order)
 
     async with asyncio.timeout(LIMITS.stop_first + LIMITS.stop_second + 4.0):
         await runtime.stop(launched.id)
@@ -210,8 +214,9 @@ async def test_stop_is_certain_for_a_stalled_encoder(rig: Rig, runtime: Runtime)
     found = await listed(runtime, launched)
     assert found is not None
     assert found.state is ContainerState.EXITED
-    async with asyncio.timeout(PATIENCE):
-        await rig.unpublished(order)
+    # Not asked of the server: a container's network goes with it, and the end
+    # of a connection on which the server reads nothing is then never sent.
+    assert not rig.runs(order)
 
 
 async def test_stop_is_idempotent_also_at_once_and_for_the_unknown(rig: Rig, runtime: Runtime) -> None:

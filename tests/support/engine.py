@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -31,7 +33,8 @@ class DockerEngine:
     client: APIClient
 
     @property
-    def socket(self) -> Path:
+    def path(self) -> Path:
+        """Of its socket."""
         return Path(self.host.removeprefix("unix://"))
 
 
@@ -43,22 +46,30 @@ def docker_engine() -> Iterator[DockerEngine]:
     """
     host = os.environ.get("DOCKER_HOST", _DEFAULT)
     try:
+        _knock(host)
         client = APIClient(base_url=host, version="auto", timeout=60)
-    except DockerException as error:
+    except (OSError, DockerException) as error:
         reason = f"no Docker Engine at {host}: {error}"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
     owner = f"tests-{uuid4()}"
     with contextlib.closing(client):
-        bridge = client.inspect_network("bridge")
+        address = client.inspect_network("bridge")["IPAM"]["Config"][0]
+        # Older engines name no gateway where nobody chose one; it is the first address then.
+        gateway = address.get("Gateway") or str(ip_network(address["Subnet"])[1])
         try:
-            yield DockerEngine(
-                host=host, gateway=bridge["IPAM"]["Config"][0]["Gateway"], owner=owner, client=client
-            )
+            yield DockerEngine(host=host, gateway=gateway, owner=owner, client=client)
         finally:
             for left in client.containers(all=True, filters={"label": f"io.streamax.owner={owner}"}):
                 client.remove_container(left["Id"], force=True)
+
+
+def _knock(host: str) -> None:
+    """Raises OSError where nobody listens. The SDK would leave its socket to the garbage collector then."""
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as knock:
+            knock.connect(host.removeprefix("unix://"))
 
 
 class CuttableEngine:
@@ -115,7 +126,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def cuttable(engine: DockerEngine, folder: Path) -> AsyncIterator[CuttableEngine]:
-    proxy = CuttableEngine(engine.socket, folder / "engine.sock")
+    proxy = CuttableEngine(engine.path, folder / "engine.sock")
     await proxy.heal()
     try:
         yield proxy

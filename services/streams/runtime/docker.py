@@ -10,6 +10,7 @@ from threading import Event, Thread
 from typing import Final, TypeVar
 from uuid import UUID
 
+from encoder.job import Job
 from encoder.report import LogLine, Report, parse
 from services.streams.runtime import (
     Container,
@@ -23,6 +24,7 @@ from services.streams.runtime.docker_engine import (
     SESSION,
     DockerConfig,
     Engine,
+    NotOurs,
     Stream,
     container_name,
 )
@@ -38,6 +40,9 @@ _TAIL: Final = 200
 _EVENTS_SILENCE: Final = 60.0
 #: Seconds between attempts to open a stream that broke.
 _RECONNECT: Final = 0.5
+#: How often, and how many seconds apart, to look for a container whose name is taken.
+_LOOKS: Final = 40
+_LOOK: Final = 0.05
 
 _T = TypeVar("_T")
 
@@ -117,9 +122,17 @@ class DockerRuntime:
 
     def _launch(self, order: Launch) -> Container:
         job = job_of(order, MEDIA)
-        made = self._engine.create(order)
-        if made is None:
-            return self._existing(container_name(order.session_id, order.generation))
+        name = container_name(order.session_id, order.generation)
+        for _ in range(_LOOKS):
+            if (made := self._engine.create(order)) is not None:
+                return self._start(made, job)
+            if (found := self._engine.inspect(name)) is not None:
+                return found
+            # The engine holds a name for a moment before it shows whose it is.
+            self._closing.wait(_LOOK)
+        raise EngineUnavailable(f"{name}: taken, and yet not there")
+
+    def _start(self, made: str, job: Job) -> Container:
         try:
             self._engine.start(made, job)
         except (EngineUnavailable, LaunchRefused):
@@ -128,15 +141,10 @@ class DockerRuntime:
             with suppress(EngineUnavailable):
                 self._engine.remove(made)
             raise
-        return self._existing(made)
-
-    def _existing(self, container: str) -> Container:
-        found = self._engine.inspect(container)
-        if found is not None:
-            return found
-        if self._engine.exists(container):
-            raise LaunchRefused(f"{container}: the name is taken by a container of another deployment")
-        raise EngineUnavailable(f"{container}: removed in the moment of its launch")
+        found = self._engine.inspect(made)
+        if found is None:
+            raise EngineUnavailable(f"{made}: removed in the moment of its launch")
+        return found
 
     def _examine(self, listed: Container) -> Container | None:
         found = self._engine.inspect(listed.id)
@@ -158,7 +166,12 @@ class DockerRuntime:
             tail *= 8
 
     async def _is_ours(self, container_id: str) -> bool:
-        return container_id in self._known or await self._call(self._engine.inspect, container_id) is not None
+        if container_id in self._known:
+            return True
+        try:
+            return await self._call(self._engine.inspect, container_id) is not None
+        except NotOurs:
+            return False
 
     def _is_known(self, listed: Container) -> bool:
         known = self._known.get(listed.id)

@@ -30,7 +30,7 @@ from services.streams.runtime import (
     LaunchRefused,
 )
 
-__all__ = ["DockerConfig", "Engine", "Stream"]
+__all__ = ["DockerConfig", "Engine", "NotOurs", "Stream"]
 
 OWNER: Final = "io.streamax.owner"
 SESSION: Final = "io.streamax.session"
@@ -93,6 +93,10 @@ class DockerConfig:
         ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: must be positive")
+
+
+class NotOurs(LaunchRefused):
+    """There is such a container, and another deployment's labels are on it."""
 
 
 class Engine:
@@ -171,22 +175,16 @@ class Engine:
                 yield channel
 
     def inspect(self, container: str) -> Container | None:
-        """By id or name, whole but for the report; None where there is none of ours."""
+        """By id or name, whole but for the report; None where there is none. Raises NotOurs."""
         try:
             with self._asking("inspect a container") as client:
                 found = client.inspect_container(container)
         except APIError:
             return None
-        return self._container(found["Id"], found["Config"]["Labels"] or {}, found["State"])
-
-    def exists(self, container: str) -> bool:
-        """Whether there is one of that id or name, ours or not."""
-        try:
-            with self._asking("look for a container") as client:
-                client.inspect_container(container)
-        except APIError as error:
-            return error.status_code != 404
-        return True
+        ours = self._container(found["Id"], found["Config"]["Labels"] or {}, found["State"])
+        if ours is None:
+            raise NotOurs(f"{container}: a container of another deployment")
+        return ours
 
     def list(self) -> "list[Container]":
         """All of ours; started_at and exit_code are not in the engine's list."""
