@@ -2,63 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
-import pytest
-
-#X
-from cli.suite.media import ffmpeg
 from streamax.streams.v1 import session_pb2 as session_pb
-from tests.support import database as support
 from tests.support.deployment import Deployment
-from tests.support.engine import DockerEngine
-from tests.support.nginx import Nginx, nginx
+from tests.support.nginx import Nginx
+from tests.support.polling import until
 
 KEY = "canary-5f1e"
-
-
-@pytest.fixture
-def ingest(tmp_path: Path) -> Iterator[Nginx]:
-    with nginx(tmp_path / "nginx", host="0.0.0.0") as server:
-        yield server
-
-
-@pytest.fixture(params=["process", "docker"])
-async def deployment(
-    request: pytest.FixtureRequest, database: support.Database, ingest: Nginx, tmp_path: Path, sample: Path
-) -> AsyncIterator[Deployment]:
-    folder = tmp_path / "deployment"
-    folder.mkdir()
-    # pytest's folders are private; containers run as somebody else and must pass.
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o711)
-    if request.param == "docker":
-        engine: DockerEngine = request.getfixturevalue("docker_engine")
-        image = await asyncio.to_thread(ensure_encoder_image, engine.client)
-        host = engine.gateway
-        runtime = {"docker": {"image": image, "owner": engine.owner, "host": engine.host}}
-    else:
-        host = "127.0.0.1"
-        runtime = {"process": {"folder": str(folder / "encoders"), "ffmpeg": ffmpeg()}}
-    made = Deployment(
-        database=database, nginx=ingest, ingest=ingest.url(host), folder=folder, runtime=runtime
-    )
-    await made.prepare(sample)
-    yield made
-
-
-async def publisher_gone(ingest: Nginx, key: str) -> None:
-    async with asyncio.timeout(10):
-        while await asyncio.to_thread(ingest.publishers, key):
-            await asyncio.sleep(0.05)
-
-
-async def bytes_beyond(ingest: Nginx, key: str, floor: int) -> int:
-    async with asyncio.timeout(20):
-        while (received := await asyncio.to_thread(ingest.bytes_in, key)) <= floor:
-            await asyncio.sleep(0.05)
-    return received
 
 
 async def test_running_is_never_said_before_the_ingest_has_media_and_after_a_stop_nothing_is_left(
@@ -73,7 +23,7 @@ async def test_running_is_never_said_before_the_ingest_has_media_and_after_a_sto
         assert ingest.bytes_in(KEY) > 0
         await control.stop(user, session.id)
         stopped = await control.reaches(user, session.id, session_pb.SESSION_STATUS_STOPPED)
-        await publisher_gone(ingest, KEY)
+        await until(lambda: ingest.publishers(KEY) == 0)
         assert stopped.delivery.acknowledged_bytes > 0
         async with deployment.database.connect() as connection:
             slots = await connection.fetchval("SELECT streams_active FROM public.users WHERE id = $1", user)
@@ -104,18 +54,19 @@ async def test_a_killed_service_interrupts_nothing_and_its_successor_adopts(
         before = await control.get(user, session.id)
         control.kill()
         at_death = ingest.bytes_in(KEY)
-    await bytes_beyond(ingest, KEY, at_death + 100_000)
+    await until(lambda: ingest.bytes_in(KEY) > at_death + 100_000)
     async with deployment.serving() as control:
         begun = time.time()
         adopted = await control.measured_after(user, session.id, begun)
         assert time.time() - begun < 10
         assert adopted.status == session_pb.SESSION_STATUS_RUNNING
         assert (adopted.container_id, adopted.generation) == (before.container_id, before.generation)
-        await bytes_beyond(ingest, KEY, ingest.bytes_in(KEY) + 50_000)
+        adopted_at = ingest.bytes_in(KEY)
+        await until(lambda: ingest.bytes_in(KEY) > adopted_at + 50_000)
         assert len(ingest.publications(KEY)) == 1, "the ingest saw a reconnect"
         await control.stop(user, session.id)
         await control.reaches(user, session.id, session_pb.SESSION_STATUS_STOPPED)
-    await publisher_gone(ingest, KEY)
+    await until(lambda: ingest.publishers(KEY) == 0)
     assert await left_over(deployment) == []
 
 
