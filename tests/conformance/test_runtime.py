@@ -374,6 +374,21 @@ async def test_without_the_engine_nothing_is_concluded_and_nothing_interrupted(
                 break
 
 
+async def test_reports_are_fresh_in_the_first_list_after_the_engine_was_away(
+    rig: Rig, runtime: Runtime
+) -> None:
+    launched = await runtime.launch(await rig.order(Fate.DELIVERS))
+    await observed(runtime, launched, delivers)
+
+    await rig.cut()
+    await asyncio.sleep(6.0)  # the time itself is what is tested: so long, and the encoder counts as silent
+    await rig.heal()
+
+    (found,) = await runtime.list()
+    assert found.report is not None
+    assert datetime.now(UTC).timestamp() - found.report.at < 3.0
+
+
 @pytest.mark.parametrize("source", ["../loop.mp4", "/etc/passwd", "a/../../loop.mp4", ""])
 async def test_launch_is_refused_for_a_source_outside_the_media_folder(
     rig: Rig, runtime: Runtime, source: str

@@ -1,6 +1,7 @@
 """One container per stream on a Docker Engine."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -38,6 +39,8 @@ _TAIL: Final = 200
 #: Nothing at all may happen to containers for long, so the stream of events is
 #: opened anew now and then: some engines and proxies let it go silent for ever.
 _EVENTS_SILENCE: Final = 60.0
+#: Encoders report once a second: older than this, the latest report is worth a look of its own.
+_FRESH: Final = 3.0
 #: Seconds between attempts to open a stream that broke.
 _RECONNECT: Final = 0.5
 #: How often, and how many seconds apart, to look for a container whose name is taken.
@@ -81,8 +84,9 @@ class DockerRuntime:
         listed = await self._call(self._engine.list)
         for gone in before - {one.id for one in listed}:
             self._forget(gone)
-        # Reports must be there when this returns, not on their way.
-        news = [one for one in listed if not self._is_known(one)]
+        # Reports must be there when this returns, not on their way: whoever finds
+        # an encoder silent ends it, and after the engine was away all seem to be.
+        news = [one for one in listed if not self._is_known(one) or self._is_stale(one)]
         for found in await asyncio.gather(*(self._call(self._examine, one) for one in news)):
             if found is not None:
                 self._learn(found, backlog=1)
@@ -90,7 +94,7 @@ class DockerRuntime:
 
     async def stop(self, container_id: str) -> None:
         if await self._is_ours(container_id):
-            await self._call(self._engine.stop, container_id, pool=self._stops)
+            await self._call(self._stop, container_id, pool=self._stops)
 
     async def remove(self, container_id: str) -> None:
         if await self._is_ours(container_id) and await self._call(self._engine.remove, container_id):
@@ -146,12 +150,22 @@ class DockerRuntime:
             raise EngineUnavailable(f"{made}: removed in the moment of its launch")
         return found
 
+    def _stop(self, container_id: str) -> None:
+        self._engine.stop(container_id)
+        left = self._engine.inspect(container_id)
+        if left is not None and left.state is ContainerState.CREATED:
+            # Nothing ever ran in it, so it will never exit: its launch broke off.
+            self._engine.remove(container_id)
+        elif left is not None and left.state is ContainerState.RUNNING:
+            raise EngineUnavailable(f"{container_id}: the engine says stopped, and it runs")
+
     def _examine(self, listed: Container) -> Container | None:
         found = self._engine.inspect(listed.id)
         if found is not None and found.started_at is not None:
+            read_at = time.monotonic()
             report = last_report(self._engine.output(found.id, tail=_TAIL))
             if report is not None:
-                self._reports.put(found.id, found.session_id, report)
+                self._reports.overtake(found.id, found.session_id, report, read_at=read_at)
         return found
 
     def _log_lines(self, container_id: str, limit: int) -> Sequence[LogLine]:
@@ -176,6 +190,9 @@ class DockerRuntime:
     def _is_known(self, listed: Container) -> bool:
         known = self._known.get(listed.id)
         return known is not None and known.state is listed.state
+
+    def _is_stale(self, listed: Container) -> bool:
+        return listed.state is ContainerState.RUNNING and self._reports.age(listed.id) > _FRESH
 
     def _learn(self, container: Container, *, backlog: int) -> None:
         self._known[container.id] = container

@@ -155,6 +155,8 @@ class Engine:
                 channel.shutdown(socket.SHUT_WR)
                 client.start(container_id)
         except APIError as error:
+            if error.status_code in (404, 409):
+                raise EngineUnavailable(f"removed before its start: {_explain(error)}") from error
             raise LaunchRefused(_explain(error)) from error
 
     @contextmanager

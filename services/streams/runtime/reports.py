@@ -1,8 +1,11 @@
 """What the runtimes have in common: the latest report of each container, and hints."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
 from threading import Lock
 from uuid import UUID
 from weakref import WeakSet
@@ -75,27 +78,68 @@ class _Listener(AsyncIterator[UUID]):
 
 
 class Reports:
-    """The latest report per container id; safe from any thread, as dict operations are."""
+    """The latest report per container id, from any thread.
+
+    A follower hands them over one by one; who reads the end of an output anew
+    overtakes it, and what the follower still has from before is then old.
+    """
 
     def __init__(self, hints: Hints) -> None:
         self._hints = hints
-        self._latest: dict[str, Report] = {}
+        self._lock = Lock()
+        self._latest: dict[str, _Latest] = {}
 
     def latest(self, container_id: str) -> Report | None:
-        return self._latest.get(container_id)
+        known = self._latest.get(container_id)
+        return known.report if known else None
+
+    def age(self, container_id: str) -> float:
+        """Seconds since the latest came in here; by no clock of the encoder's. Infinite without one."""
+        known = self._latest.get(container_id)
+        return time.monotonic() - known.came_at if known else inf
 
     def put(self, container_id: str, session_id: UUID, report: Report) -> None:
-        """Keeps it, and hints where it says more than new counters."""
-        before = self._latest.get(container_id)
-        if before is not None and before.state is State.ENDED:
-            # The last word; a slower reader of the same output may still be before it.
-            return
-        self._latest[container_id] = report
-        if before is None or _news(before) != _news(report):
-            self._hints.give(session_id)
+        """The next one, in the order written. Hints where it says more than new counters."""
+        with self._lock:
+            known = self._latest.get(container_id)
+            if known is not None and not known.gives_way_to(report):
+                return
+            self._keep(container_id, session_id, report)
+
+    def overtake(self, container_id: str, session_id: UUID, report: Report, *, read_at: float) -> None:
+        """The last one of an output whose reading began at that (monotonic) moment."""
+        with self._lock:
+            known = self._latest.get(container_id)
+            if known is None or (known.came_at < read_at and known.report != report):
+                self._keep(container_id, session_id, report, overtook=True)
 
     def forget(self, container_id: str) -> None:
         self._latest.pop(container_id, None)
+
+    def _keep(self, container_id: str, session_id: UUID, report: Report, *, overtook: bool = False) -> None:
+        before = self.latest(container_id)
+        self._latest[container_id] = _Latest(report, time.monotonic(), overtook)
+        if before is None or _news(before) != _news(report):
+            self._hints.give(session_id)
+
+
+@dataclass(slots=True)
+class _Latest:
+    report: Report
+    came_at: float
+    #: The follower has not come to this report yet.
+    overtook: bool
+
+    def gives_way_to(self, report: Report) -> bool:
+        if self.report.state is State.ENDED:
+            # The last word; whatever comes was written before.
+            return False
+        if not self.overtook:
+            # In order, whatever the times in them: a clock may have been set back.
+            return True
+        if report == self.report:
+            self.overtook = False
+        return report.at > self.report.at
 
 
 def _news(report: Report) -> tuple[object, ...]:
