@@ -164,7 +164,7 @@ class Database:
         give_up_at = loop.time() + self._config.start_timeout.total_seconds()
         for pause in pauses():
             try:
-                opened = [await self._borrow() for _ in range(self._config.pool_min)]
+                opened = [await self._wait() for _ in range(self._config.pool_min)]
             except Unavailable as error:
                 if loop.time() + pause > give_up_at:
                     raise
@@ -214,7 +214,7 @@ class Database:
         return await self._once(verb, sql, args)
 
     async def _once(self, verb: str, sql: str, args: tuple[Any, ...]) -> Any:
-        lent = await self._borrow()
+        lent = self._pool.take() or await self._wait()
         try:
             result = await getattr(lent.connection, verb)(sql, *args, timeout=deadline.remaining())
         except BaseException as error:
@@ -222,9 +222,9 @@ class Database:
         self._pool.give_back(lent)
         return result
 
-    async def _borrow(self) -> Lent:
+    async def _wait(self) -> Lent:
         try:
-            return await self._pool.borrow(patience=deadline.at_most(self._patience))
+            return await self._pool.wait(patience=deadline.at_most(self._patience))
         except TimeoutError as error:
             # Nothing was sent, so this is never the statement's fault.
             raise Unavailable.of("database", private="no connection became free in time") from error
@@ -241,7 +241,7 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction; committed at the end, rolled back on any error."""
-        lent = await self._borrow()
+        lent = self._pool.take() or await self._wait()
         try:
             async with lent.connection.transaction():
                 yield lent.connection

@@ -1,16 +1,20 @@
 """Logs: JSON lines on stderr, with trace ids, scrubbed, never blocking the event loop.
 
-Lines are collected in memory and written by one thread, ten times a second or
-at once after a warning: a terminal or pipe that does not read must not stop
-the service. What it does not take within its bound is dropped and counted.
+Lines are collected in memory and formatted and written by one thread, ten times
+a second or at once after a warning: a terminal or pipe that does not read must
+not stop the service. What it does not take within its bound is dropped and counted.
 """
 
 import atexit
+import contextlib
 import logging
 import os
+import sys
 import threading
+import time
 from collections import deque
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Any
 
 import orjson
@@ -21,64 +25,9 @@ from services.chassis.redaction import scrub
 __all__ = ["configure", "event", "flush"]
 
 _FLUSH_EVERY = 0.1
-_MOST_BYTES = 8 * 1024 * 1024
+_FLUSH_PATIENCE = 0.5
+_MOST_WAITING = 50_000
 _STDERR = 2
-
-
-class _Writer:
-    """Writes lines to a file descriptor from a thread of its own."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self.reset()
-
-    def reset(self) -> None:
-        """Nothing waiting, nobody writing."""
-        self._lines: deque[bytes] = deque()
-        self._waiting = 0
-        self._dropped = 0
-        self._urgent = threading.Event()
-        self._writing = threading.Lock()
-        self._thread: threading.Thread | None = None
-
-    def write(self, line: bytes, *, urgent: bool = False) -> None:
-        if self._thread is None:
-            self._start()
-        if self._waiting > _MOST_BYTES:
-            self._dropped += 1
-            return
-        self._waiting += len(line)
-        self._lines.append(line)
-        if urgent:
-            self._urgent.set()
-
-    def flush(self) -> None:
-        """Returns when what was waiting has been written."""
-        with self._writing:
-            taken = []
-            while self._lines:
-                taken.append(self._lines.popleft())
-            if self._dropped:
-                dropped, self._dropped = self._dropped, 0
-                taken.append(_line("WARNING", "log lines dropped", {"count": dropped}))
-            text = b"".join(taken)
-            self._waiting = max(0, self._waiting - len(text))
-            while text:
-                text = text[os.write(self._descriptor, text) :]
-
-    def _start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            self._urgent.wait(_FLUSH_EVERY)
-            self._urgent.clear()
-            if self._lines:
-                self.flush()
-
-
-_writer = _Writer(_STDERR)
 
 
 def configure(service: str, *, level: str = "INFO") -> None:
@@ -88,50 +37,135 @@ def configure(service: str, *, level: str = "INFO") -> None:
     root.handlers = [_JsonHandler()]
     root.setLevel(level)
     logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
 
 
 def event(message: str, **fields: Any) -> None:
-    """One INFO line from fields that need no scrubbing; the access log's way, a third of logging's cost."""
-    _writer.write(_line("INFO", message, fields))
+    """One INFO line of immutable fields that need no scrubbing: the access log's way, ~1 us a line."""
+    _writer.put((time.time(), message, fields))
 
 
 def flush() -> None:
-    """Writes what is waiting; the last act of a process."""
-    _writer.flush()
+    """Writes what is waiting, within half a second; the last act of a process."""
+    _writer.flush(_FLUSH_PATIENCE)
 
 
+_Line = tuple[float, str, dict[str, Any]]
+
+
+class _Writer:
+    """Formats and writes lines in a thread of its own.
+
+    In batches, not as they come: a hundred lines in a row are formatted in
+    warm caches (~2 us each; ~14 us between the steps of a call).
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self.reset()
+
+    def reset(self) -> None:
+        """As new: nothing waiting and no thread, as after a fork."""
+        # An event among the lines is set when all before it are written.
+        self._waiting: deque[_Line | threading.Event] = deque()
+        self._dropped = 0
+        self._urgent = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def put(self, line: _Line, *, urgent: bool = False) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
+            self._thread.start()
+        if len(self._waiting) >= _MOST_WAITING:
+            self._dropped += 1
+            return
+        self._waiting.append(line)
+        if urgent:
+            self._urgent.set()
+
+    def flush(self, patience: float) -> None:
+        """Returns when what was waiting has been written, or the patience is at its end."""
+        if self._thread is not None:
+            written = threading.Event()
+            self._waiting.append(written)
+            self._urgent.set()
+            written.wait(patience)
+
+    def _run(self) -> None:
+        while True:
+            self._urgent.wait(_FLUSH_EVERY)
+            self._urgent.clear()
+            if self._waiting:
+                self._write()
+
+    def _write(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            batch.append((time.time(), "log lines dropped", {"level": "WARNING", "count": dropped}))
+        text = b"".join(_format(each) for each in batch if not isinstance(each, threading.Event))
+        # Nobody reads our stderr any more, and there is nowhere else to say so.
+        with contextlib.suppress(OSError):
+            while text:
+                text = text[os.write(self._descriptor, text) :]
+        for each in batch:
+            if isinstance(each, threading.Event):
+                each.set()
+
+
+_writer = _Writer(_STDERR)
 _static: dict[str, Any] = {"service": "", "pid": os.getpid()}
 
 
-def _line(level: str, message: str, fields: dict[str, Any]) -> bytes:
-    line = {"time": datetime.now(UTC), "level": level, "message": message, **_static, **fields}
-    return orjson.dumps(line, default=repr, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS)
+def _format(line: _Line) -> bytes:
+    moment, message, fields = line
+    document = {"time": datetime.fromtimestamp(moment, UTC), "level": "INFO", "message": message}
+    return orjson.dumps(
+        document | _static | fields, default=repr, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS
+    )
 
 
 # What every record has: the rest came by `extra`.
-_ORDINARY = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {
-    "message",
-    "asctime",
-    "taskName",
-}
+_ORDINARY = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "taskName"}
 
 
 class _JsonHandler(logging.Handler):
+    """Everything that goes through `logging`: text we did not write all of, so it is scrubbed."""
+
     def emit(self, record: logging.LogRecord) -> None:
-        fields = {name: value for name, value in vars(record).items() if name not in _ORDINARY}
-        fields["logger"] = record.name
+        fields: dict[str, Any] = {"level": record.levelname, "logger": record.name}
+        fields |= {name: _plain(value) for name, value in vars(record).items() if name not in _ORDINARY}
         span = trace.get_current_span().get_span_context()
         if span.is_valid:
             fields.setdefault("trace_id", format(span.trace_id, "032x"))
         if record.exc_info:
-            fields["exception"] = logging.Formatter().formatException(record.exc_info)
-        line = _line(record.levelname, record.getMessage(), fields)
-        _writer.write(scrub(line.decode()).encode(), urgent=record.levelno >= logging.WARNING)
+            fields["exception"] = scrub(_formatter.formatException(record.exc_info))
+        line = (record.created, scrub(record.getMessage()), fields)
+        _writer.put(line, urgent=record.levelno >= logging.WARNING)
+
+
+_formatter = logging.Formatter()
+
+
+def _plain(value: Any) -> Any:
+    """A field's value as it is now, scrubbed: the thread that prints it comes later."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each) for each in value]
+    return scrub(str(value))
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        logging.getLogger(__name__).critical("process failed", exc_info=(kind, error, traceback))
+    flush()
 
 
 def _after_fork() -> None:
-    # A worker has a pid of its own, and not its parent's writing thread: fork leaves threads
-    # behind, and their locks as they were.
+    # The parent's thread does not exist here, and its waiting lines are its own to write.
     _static["pid"] = os.getpid()
     _writer.reset()
 

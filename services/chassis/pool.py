@@ -57,16 +57,20 @@ class Pool:
         self._proving: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def borrow(self, *, patience: float) -> Lent:
-        """A connection, within `patience` seconds.
-
-        Raises TimeoutError, and whatever connecting raises.
-        """
+    def take(self) -> Lent | None:
+        """A connection, if one is at hand."""
         while self._idle:
             lent = self._idle.pop()
             if not lent.connection.is_closed():
                 return lent
             self._count -= 1
+        return None
+
+    async def wait(self, *, patience: float) -> Lent:
+        """A connection, made or given back within `patience` seconds.
+
+        Raises TimeoutError, and whatever connecting raises.
+        """
         async with asyncio.timeout(patience):
             return await self._next()
 

@@ -1,5 +1,6 @@
 """The words every layer is written in: a method, a call of it, a handler, a layer."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from grpc import aio
 
 from services.chassis.auth import ANONYMOUS, Access, Principal
 
-__all__ = ["Call", "Context", "Handler", "Layer", "Method"]
+__all__ = ["Call", "Context", "Handler", "Layer", "Method", "current_task"]
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -54,3 +55,11 @@ class Call:
         self.principal: Principal = ANONYMOUS
         #: 32 hexadecimal digits; empty before the tracing layer.
         self.trace_id = ""
+
+
+def current_task() -> asyncio.Task[Any]:
+    """The task of the call being served; gRPC gives each one its own."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a call is served in a task")
+    return task

@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 from services.chassis.errors import Unavailable
-from services.chassis.layers.call import Call, Handler, Layer, Method
+from services.chassis.layers.call import Call, Handler, Layer, Method, current_task
 
 __all__ = ["Drain"]
 
@@ -37,8 +37,7 @@ class Drain:
         async def drained(call: Call) -> Any:
             if self._draining:
                 raise Unavailable.of("server")
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101  (gRPC runs each call in a task)
+            task = current_task()
             self._open.add(task)
             try:
                 return await proceed(call)
