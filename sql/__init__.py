@@ -1,9 +1,9 @@
 """All SQL of the product, one folder per owner; this module only finds and names it.
 
-    <owner>/migrations/NNNN_name.sql   applied once, in the order of their numbers over all owners
-    <owner>/functions/*.sql            applied again whenever they change, after the migrations
-    <owner>/policies.sql               likewise, after the functions
-    <owner>/queries/*.sql              statements by name, for the stores
+<owner>/migrations/NNNN_name.sql   applied once, in the order of their numbers over all owners
+<owner>/functions/*.sql            applied again whenever they change, after the migrations
+<owner>/policies.sql               likewise, after the functions
+<owner>/queries/*.sql              statements by name, for the stores
 """
 
 import re
@@ -13,6 +13,7 @@ from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
 
@@ -51,7 +52,7 @@ def migrations() -> tuple[File, ...]:
     if misnamed := [one.name for one in found if not one.number]:
         raise ValueError(f"not NNNN_name.sql: {', '.join(misnamed)}")
     ordered = sorted(found, key=lambda one: one.number)
-    for before, after in zip(ordered, ordered[1:], strict=False):
+    for before, after in pairwise(ordered):
         if before.number == after.number:
             raise ValueError(f"one number, two migrations: {before.name}, {after.name}")
     return tuple(ordered)

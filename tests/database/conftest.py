@@ -29,7 +29,7 @@ class Shape:
         with self.cluster.fresh() as made:
             if self.migrant:
                 shim = f"SET shim.owner = '{self.migrant}';\n{_SHIM.read_text()}"
-                made.run(f"{shim}\nALTER DATABASE {made.name} OWNER TO \"{self.migrant}\"")
+                made.run(f'{shim}\nALTER DATABASE {made.name} OWNER TO "{self.migrant}"')
             yield made
 
     @contextmanager
@@ -44,7 +44,7 @@ class Shape:
 
 @pytest.fixture(scope="session")
 def supabase_cluster(cluster: Cluster) -> Iterator[tuple[Cluster, str]]:
-    """A cluster of its own, where its superuser is not called postgres and `postgres` is none; or the given one."""
+    """A cluster of its own, where `postgres` is not the superuser; or the given one."""
     if "STREAMAX_TEST_DATABASE_URL" in os.environ:
         yield cluster, "streamax_shim_postgres"
         return
@@ -75,6 +75,6 @@ def shaped(shape: Shape, shaped_template: Database) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def standing(shape: Shape) -> Iterator[Database]:
-    """A migrated database for all tests that leave no trace; not a clone, so its own privileges are as migrated."""
+    """For tests that leave no trace. No clone: those have not the database's own privileges."""
     with shape.migrated() as made:
         yield made

@@ -144,7 +144,9 @@ async def add_user(
 ) -> UUID:
     """A user with a package that does not expire, over the superuser's connection."""
     uid: UUID = await connection.fetchval(
-        "INSERT INTO auth.users (id, email) VALUES ($1, $2) RETURNING id", uuid4(), email or f"{uuid4().hex}@example.com"
+        "INSERT INTO auth.users (id, email) VALUES ($1, $2) RETURNING id",
+        uuid4(),
+        email or f"{uuid4().hex}@example.com",
     )
     await connection.execute(
         "UPDATE public.users SET role = $2, package_type = $3, streams_allowed = $4 WHERE id = $1",

@@ -29,4 +29,5 @@ CREATE TABLE private.package_grants (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX package_grants_user ON private.package_grants (user_id, effective_at DESC);
+CREATE INDEX package_grants_type ON private.package_grants (package_type);
 ALTER TABLE private.package_grants ENABLE ROW LEVEL SECURITY;
