@@ -21,6 +21,8 @@ __all__ = ["Engine", "choose_engine"]
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 #: Seconds an engine may take to answer before it counts as absent.
 ANSWER: Final = 5
+#: Seconds one step of an image's making may take.
+BUILD: Final = 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,19 +69,19 @@ async def choose_engine(host: str, *, folder: Path) -> Engine:
 
 
 def _prepare(host: str) -> tuple[str, str, str]:
-    """The engine's version, this machine's address on its bridge, and the image. Raises _NoEngine, ImageUnavailable."""
+    """The engine's version, our address on its bridge, the encoder image.
+
+    Raises _NoEngine, ImageUnavailable.
+    """
     if not host.startswith("unix://"):
         raise _NoEngine(f"the engine at {host} may not see this machine's files")
     try:
-        client = docker.APIClient(base_url=host, version="auto", timeout=ANSWER)
-    except DockerException as error:
-        raise _NoEngine(f"no Docker Engine answers at {host}") from error
-    with contextlib.closing(client):
-        try:
+        with contextlib.closing(docker.APIClient(base_url=host, version="auto", timeout=ANSWER)) as client:
             version = str(client.version()["Version"])
             gateway = _gateway(client.inspect_network("bridge"))
-        except (DockerException, RequestException) as error:
-            raise _NoEngine(f"the Docker Engine at {host} refuses: {error}") from error
+    except (DockerException, RequestException) as error:
+        raise _NoEngine(f"no Docker Engine answers at {host}") from error
+    with contextlib.closing(docker.APIClient(base_url=host, version="auto", timeout=BUILD)) as client:
         return version, gateway, ensure_encoder_image(client)
 
 

@@ -203,7 +203,8 @@ class _Run:
         """What the other end saw."""
         record = sink.key(key)
         self._say(
-            f"the sink received {record.media_bytes} bytes of media from {len(record.publications)} publisher(s)"
+            f"the ingest received {record.media_bytes} bytes of media "
+            f"from {len(record.publications)} publisher(s)"
         )
         if record.publisher:
             self._outcome.problems.append("somebody still publishes")
