@@ -62,21 +62,21 @@ class Client:
         async with self.database.connect() as connection:
             return await connection.fetchval(statement, *args)
 
-    async def somebody_waits_for_a_lock(self) -> None:
-        """Returns once a statement of the service is queued behind another's row."""
+    async def wait_for_waiters(self, count: int = 1) -> None:
+        """Returns once so many statements of the service are queued behind a lock."""
         await self.execute(
-            """
+            f"""
             DO $$
             BEGIN
               FOR attempt IN 1 .. 1000 LOOP
                 PERFORM pg_stat_clear_snapshot();
-                IF EXISTS (SELECT FROM pg_stat_activity
-                            WHERE datname = current_database() AND wait_event_type = 'Lock') THEN
+                IF {count} <= (SELECT count(*) FROM pg_stat_activity
+                             WHERE datname = current_database() AND wait_event_type = 'Lock') THEN
                   RETURN;
                 END IF;
                 PERFORM pg_sleep(0.01);
               END LOOP;
-              RAISE 'nobody waits';
+              RAISE 'too few wait';
             END
             $$
             """

@@ -147,6 +147,20 @@ async def test_each_caller_sees_their_own_account_over_one_shared_pool(client: C
             assert await get_me(client, each.tokens.access_token) == each.user
 
 
+async def test_own_account_alone_is_read_even_if_a_policy_let_all_be_seen(client: Client) -> None:
+    await client.execute("CREATE POLICY leak ON public.users FOR SELECT TO streamax_users USING (true)")
+    made = [await client.sign_up() for _ in range(3)]
+    for each in made:
+        assert await get_me(client, each.tokens.access_token) == each.user
+
+
+async def test_row_level_security_holds_for_reading_ones_own_account(client: Client) -> None:
+    made = await client.sign_up()
+    await client.execute("DROP POLICY users_read_own ON public.users")
+    with refused(ResourceNotFound):
+        await get_me(client, made.tokens.access_token)
+
+
 async def test_service_role_sees_no_profile_it_has_not_named_and_no_secret_at_all(client: Client) -> None:
     made = await client.sign_up()
     async with client.database.connect("streamax_users") as connection:

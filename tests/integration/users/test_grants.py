@@ -209,6 +209,37 @@ async def test_grants_at_once_leave_users_in_line_with_the_ledger(desk: Desk) ->
     assert moments == 30
 
 
+async def test_grant_that_began_first_and_came_last_is_the_current_one(desk: Desk) -> None:
+    request_id = uuid4()
+    async with desk.client.database.connect() as admin:
+        held = admin.transaction()
+        await held.start()
+        # Makes the first grant wait before it has the user's row.
+        await admin.execute(
+            "INSERT INTO private.idempotency (caller, method, request_id, fingerprint, response)"
+            " VALUES ($1, 'GrantPackage', $2, '', '{}')",
+            UUID(desk.admin_id),
+            request_id,
+        )
+        waiting = asyncio.create_task(desk.grant(package_type=PRO, request_id=str(request_id)))
+        await desk.client.wait_for_waiters()
+        overtaking = await desk.grant(package_type=STARTER)
+        await held.rollback()
+        last = await waiting
+    assert last.effective_time.ToDatetime() > overtaking.effective_time.ToDatetime()
+    assert (await desk.me()).package_type == PRO
+
+
+async def test_grant_is_the_current_one_though_the_clock_was_set_back(desk: Desk) -> None:
+    await desk.client.execute(
+        "INSERT INTO private.package_grants (user_id, package_type, streams_allowed, effective_at, source)"
+        " VALUES ($1, 'pro', 10, now() + interval '1 h', 'import')",
+        UUID(desk.user_id),
+    )
+    await desk.grant(package_type=STARTER)
+    assert (await desk.me()).package_type == STARTER
+
+
 async def test_downgrade_below_what_runs_is_possible(desk: Desk) -> None:
     await desk.grant(package_type=PRO)
     await desk.client.execute(

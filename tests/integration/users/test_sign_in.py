@@ -157,7 +157,7 @@ async def test_sign_in_with_a_password_changed_meanwhile_opens_no_session(client
                 UUID(made.user.id),
             )
             signing_in = asyncio.create_task(client.sign_in("ada@example.com"))
-            await client.somebody_waits_for_a_lock()
+            await client.wait_for_waiters()
         with refused(CredentialsInvalid):
             await signing_in
     assert await client.value("SELECT count(*) FROM private.refresh_tokens") == 1
