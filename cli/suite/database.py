@@ -68,7 +68,9 @@ async def open_store(folder: Path, url: str | None) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def _embedded(folder: Path) -> AsyncIterator[EmbeddedPostgres]:
-    starting = asyncio.create_task(asyncio.to_thread(EmbeddedPostgres.start, folder, durable=False))
+    starting = asyncio.create_task(
+        asyncio.to_thread(EmbeddedPostgres.start, folder, durable=False, copies=folder.parent)
+    )
     try:
         # A thread cannot be interrupted: we wait until what it began can be ended.
         yield await asyncio.shield(starting)

@@ -115,13 +115,16 @@ class EmbeddedPostgres:
         durable: bool = True,
         superuser: str = "postgres",
         binaries: Path | None = None,
+        copies: Path | None = None,
         settings: dict[str, str] | None = None,
     ) -> Self:
         """Make the cluster in `folder` if there is none, and see it accept connections.
 
         A server already running there is adopted. `durable=False` trades
         everything for speed (no fsync): only for data nobody will miss.
-        `binaries` is another PostgreSQL's bin folder. Raises PostgresFailed.
+        `binaries` is another PostgreSQL's bin folder; where root's account cannot
+        reach them they are copied into `copies`, or kept in /tmp for the next time.
+        Raises PostgresFailed.
         """
         account = _Account.ours()
         home = _home(folder.resolve(), account)
@@ -129,7 +132,7 @@ class EmbeddedPostgres:
             home=home,
             socket=account.folder(_socket_folder(home)),
             superuser=superuser,
-            _binaries=_usable((binaries or packaged_binaries()).resolve(), account),
+            _binaries=_usable((binaries or packaged_binaries()).resolve(), account, copies or _temporary()),
             _account=account,
         )
         if not (server._data / "PG_VERSION").exists():
@@ -229,12 +232,13 @@ def _socket_folder(home: Path) -> Path:
     return inside if len(os.fsencode(inside)) <= _SOCKET_FOLDER_MAX else _elsewhere("streamax-socket", home)
 
 
-def _elsewhere(purpose: str, path: Path) -> Path:
-    """A short name in /tmp that is the same for the same `path` every time."""
-    return (
-        Path(tempfile.gettempdir()).resolve()
-        / f"{purpose}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
-    )
+def _elsewhere(purpose: str, path: Path, place: Path | None = None) -> Path:
+    """A short name in /tmp, or in `place`, that is the same for the same `path` every time."""
+    return (place or _temporary()) / f"{purpose}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
+
+
+def _temporary() -> Path:
+    return Path(tempfile.gettempdir()).resolve()
 
 
 @cache
@@ -246,17 +250,17 @@ def packaged_binaries() -> Path:
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-def _usable(binaries: Path, account: _Account) -> Path:
+def _usable(binaries: Path, account: _Account, copies: Path) -> Path:
     """`binaries`, or a copy of the whole installation where the account cannot reach it."""
     if account.reaches(binaries):
         return binaries
     installation = binaries.parent
     # The time of the program's own change is in the name: an upgrade makes a new copy.
     age = (binaries / "postgres").stat().st_mtime_ns
-    copy = _elsewhere(f"streamax-postgres-{age}", installation)
+    copy = _elsewhere(f"streamax-postgres-{age}", installation, copies)
     if not copy.exists():
         # Made aside and renamed: two processes may be first at once, and a killed copy is no copy.
-        aside = Path(tempfile.mkdtemp(prefix="streamax-postgres-"))
+        aside = Path(tempfile.mkdtemp(prefix="streamax-postgres-", dir=copies))
         shutil.copytree(installation, aside / "it", ignore=shutil.ignore_patterns("include", "*.a"))
         for one in (aside / "it", *(aside / "it").rglob("*")):
             one.chmod(0o755 if one.is_dir() or one.stat().st_mode & stat.S_IXUSR else 0o644)

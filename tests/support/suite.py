@@ -75,7 +75,7 @@ async def running_suite(
     environment: Mapping[str, str] | None = None,
     command: Sequence[str] = (sys.executable, "-m", "cli"),
 ) -> AsyncIterator[SuiteRun]:
-    """The suite in a session of its own, killed should the test leave it running."""
+    """The suite in a session of its own, told to end should the test leave it running."""
     given = {name: value for name, value in os.environ.items() if not name.startswith("STREAMAX_")}
     process = await asyncio.create_subprocess_exec(
         *(*command, "suite", "run", *options),
@@ -91,7 +91,8 @@ async def running_suite(
         yield SuiteRun(process)
     finally:
         if process.returncode is None:
-            process.kill()
+            # Killed, it could not clear up after itself.
+            process.terminate()
         await process.communicate()
 
 

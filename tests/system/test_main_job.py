@@ -253,7 +253,7 @@ async def on_terminal(
             yield Terminal(ours), process
         finally:
             if process.returncode is None:
-                process.kill()
+                process.terminate()
             await process.wait()
     finally:
         os.close(ours)
