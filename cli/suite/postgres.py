@@ -255,13 +255,18 @@ def _usable(binaries: Path, account: _Account, copies: Path) -> Path:
     if account.reaches(binaries):
         return binaries
     installation = binaries.parent
+    package = installation.parent
     # The time of the program's own change is in the name: an upgrade makes a new copy.
     age = (binaries / "postgres").stat().st_mtime_ns
     copy = _elsewhere(f"streamax-postgres-{age}", installation, copies)
     if not copy.exists():
         # Made aside and renamed: two processes may be first at once, and a killed copy is no copy.
         aside = Path(tempfile.mkdtemp(prefix="streamax-postgres-", dir=copies))
-        shutil.copytree(installation, aside / "it", ignore=shutil.ignore_patterns("include", "*.a"))
+        _copy(installation, aside / "it" / package.name / installation.name)
+        # A wheel keeps the libraries its programs need beside the package, and they look there.
+        libraries = package.with_name(f"{package.name}.libs")
+        if libraries.exists():
+            _copy(libraries, aside / "it" / libraries.name)
         for one in (aside / "it", *(aside / "it").rglob("*")):
             one.chmod(0o755 if one.is_dir() or one.stat().st_mode & stat.S_IXUSR else 0o644)
         if copy.exists():
@@ -271,4 +276,8 @@ def _usable(binaries: Path, account: _Account, copies: Path) -> Path:
             aside.rmdir()
     if copy.lstat().st_uid != 0:
         raise PostgresFailed(f"{copy} belongs to somebody else")
-    return copy / binaries.name
+    return copy / package.name / installation.name / binaries.name
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("include", "*.a"))
