@@ -234,7 +234,12 @@ class Database:
     def _failed(self, lent: Lent, error: BaseException) -> BaseException:
         # After an error that the server reported the connection is as good as before.
         self._pool.give_back(lent, doubtful=not isinstance(error, asyncpg.PostgresError))
-        return translate(error)
+        translated = translate(error)
+        if isinstance(error, asyncpg.PostgresError):
+            # For a broken constraint it quotes the whole row, password hashes included, and
+            # would be logged with the traceback.
+            error.detail = None
+        return translated
 
     # Several statements.
 
