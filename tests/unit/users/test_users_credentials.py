@@ -21,6 +21,14 @@ def passwords() -> Iterator[Passwords]:
     subject.close()
 
 
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Holds up whoever waits for it; open at the end, or a failed test would never let its thread go."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
 async def test_password_matches_its_own_hash_only(passwords: Passwords) -> None:
     stored = await passwords.hash("correct horse")
     assert await passwords.matches(stored, "correct horse")
@@ -60,9 +68,8 @@ async def test_hash_of_another_cost_is_renewed(passwords: Passwords) -> None:
 
 
 async def test_hashings_beyond_the_queue_are_refused_at_once_with_a_time_to_return(
-    passwords: Passwords,
+    passwords: Passwords, gate: threading.Event
 ) -> None:
-    gate = threading.Event()
     waiting = [asyncio.create_task(passwords._run(gate.wait)) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(RateLimited) as refused:
@@ -74,8 +81,9 @@ async def test_hashings_beyond_the_queue_are_refused_at_once_with_a_time_to_retu
     assert await passwords.hash("correct horse")
 
 
-async def test_caller_who_leaves_frees_the_place_in_the_queue(passwords: Passwords) -> None:
-    gate = threading.Event()
+async def test_caller_who_leaves_frees_the_place_in_the_queue(
+    passwords: Passwords, gate: threading.Event
+) -> None:
     waiting = [asyncio.create_task(passwords._run(gate.wait)) for _ in range(3)]
     await asyncio.sleep(0)
     waiting[2].cancel()
