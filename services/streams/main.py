@@ -1,11 +1,11 @@
-"""The streams service, put together."""
+"""The parts of the streams service and how they fit."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from encoder.job import Limits
-from services.chassis.auth import Access, KeySource, Verifier
+from services.chassis.auth import KeySource, Verifier
 from services.chassis.channel import ChannelConfig, open_channel
 from services.chassis.clock import SystemClock
 from services.chassis.database import Database
@@ -26,21 +26,12 @@ from services.streams.media.probe import Prober
 from services.streams.reconcile.leader import Leader
 from services.streams.reconcile.loop import Settings
 from services.streams.reconcile.plan import Patience
-from services.streams.rpc.streams import Streams
+from services.streams.rpc import add_services
 from services.streams.runtime import Runtime
 from services.streams.wake import Waker
 from services.streams.watch import Watch
-from streamax.streams.v1.stream_service_pb2_grpc import add_StreamServiceServicer_to_server
 
 CONFIG = Config
-
-_ACCESS = {
-    "StartStream": Access.USER,
-    "StopStream": Access.USER,
-    "GetSession": Access.USER,
-    "ListSessions": Access.USER,
-    "WatchSessions": Access.USER,
-}
 
 
 @asynccontextmanager
@@ -52,9 +43,7 @@ async def serving(config: Config, *, reuse_port: bool = False) -> AsyncIterator[
     clock = SystemClock()
     vault = Vault.open(config.vault_key_file)
     async with AsyncExitStack() as stack:
-        database = await stack.enter_async_context(
-            Database(config.database, application_name="streamax streams")
-        )
+        database = await stack.enter_async_context(Database(config.database, application_name="streams"))
         await database.refuse_unprotected_tables()
         keys = await _keys(config, stack)
         prober = await stack.enter_async_context(Prober(limits=config.media.probe, clock=clock))
@@ -83,25 +72,21 @@ async def serving(config: Config, *, reuse_port: bool = False) -> AsyncIterator[
             drain=drain,
             reuse_port=reuse_port,
         )
-        server.add(
-            Streams(
-                database=database,
-                admission=Admission(
-                    database=database,
-                    vault=vault,
-                    destinations=Allowlist.parse(config.destinations),
-                    library=Library(root=config.media.root, size_max=config.media.most_bytes),
-                    prober=prober,
-                    new_id=new_id,
-                ),
-                pages=PageTokens(vault),
-                waker=waker,
-                watch=watch,
-            ),
-            register=add_StreamServiceServicer_to_server,
-            service="streamax.streams.v1.StreamService",
-            access=_ACCESS,
-            checks=(database.check,),
+        admission = Admission(
+            database=database,
+            vault=vault,
+            destinations=Allowlist.parse(config.destinations),
+            library=Library(root=config.media.root, size_max=config.media.most_bytes),
+            prober=prober,
+            new_id=new_id,
+        )
+        add_services(
+            server,
+            database=database,
+            admission=admission,
+            pages=PageTokens(vault),
+            waker=waker,
+            watch=watch,
         )
         async with asyncio.TaskGroup() as tasks:
             polling = Loop("watch poll", watch.poll, interval=config.watch.poll_every, clock=clock)

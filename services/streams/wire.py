@@ -21,8 +21,24 @@ _DESIRED = {
     DesiredStatus.RUNNING: session_pb2.SESSION_STATUS_RUNNING,
     DesiredStatus.STOPPED: session_pb2.SESSION_STATUS_STOPPED,
 }
-_CAUSE = {cause: session_pb2.SessionCause.Value(f"SESSION_CAUSE_{cause.name}") for cause in Cause}
-_KIND = {kind: stream_service_pb2.ChangeKind.Value(f"CHANGE_KIND_{kind.name}") for kind in ChangeKind}
+_CAUSE = {
+    Cause.SOURCE: session_pb2.SESSION_CAUSE_SOURCE,
+    Cause.CPU: session_pb2.SESSION_CAUSE_CPU,
+    Cause.NETWORK: session_pb2.SESSION_CAUSE_NETWORK,
+    Cause.REMOTE_REFUSED: session_pb2.SESSION_CAUSE_REMOTE_REFUSED,
+    Cause.REMOTE_SLOW: session_pb2.SESSION_CAUSE_REMOTE_SLOW,
+    Cause.KEY_REJECTED: session_pb2.SESSION_CAUSE_KEY_REJECTED,
+    Cause.STALLED: session_pb2.SESSION_CAUSE_STALLED,
+    Cause.HOST_LOST: session_pb2.SESSION_CAUSE_HOST_LOST,
+    Cause.PACKAGE_EXPIRED: session_pb2.SESSION_CAUSE_PACKAGE_EXPIRED,
+    Cause.OPERATOR: session_pb2.SESSION_CAUSE_OPERATOR,
+    Cause.USER: session_pb2.SESSION_CAUSE_USER,
+}
+_KIND = {
+    ChangeKind.ADDED: stream_service_pb2.CHANGE_KIND_ADDED,
+    ChangeKind.MODIFIED: stream_service_pb2.CHANGE_KIND_MODIFIED,
+    ChangeKind.REMOVED: stream_service_pb2.CHANGE_KIND_REMOVED,
+}
 
 
 def session_message(session: Session) -> session_pb2.Session:

@@ -74,7 +74,7 @@ async def test_the_key_is_in_ffmpegs_own_argv_and_nowhere_else(
     deployment: Deployment, ingest: Nginx, tmp_path: Path
 ) -> None:
     collector, server = Collector(), grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]  # generated
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     deployment.environment = {

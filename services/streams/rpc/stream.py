@@ -1,4 +1,4 @@
-"""StreamService: a user's own streams."""
+"""A user's own streams."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ _LAST_REVISION = "streamax-last-revision"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Streams(StreamServiceServicer):
-    """Serves streamax.streams.v1.StreamService."""
+class StreamService(StreamServiceServicer):
+    """streamax.streams.v1.StreamService."""
 
     database: Database
     admission: Admission
