@@ -5,6 +5,6 @@ what it sees as JSON lines on standard output, and needs the control plane for
 neither: it keeps streaming, reconnecting and reporting while nobody listens.
 Standard library only, because the image carries nothing else.
 
-`python3 -I -S <the folder of this package>` runs it: isolated from the
+`python3 -I -S <this folder>/__main__.py` runs it: isolated from the
 environment and from site-packages, and quick to start.
 """

@@ -1,10 +1,12 @@
-"""Entry: `python3 -I -S <this folder>`, or `-m encoder` where it is on the path."""
+"""Entry: `python3 -I -S <this file>`, or `-m encoder` where the package is on the path."""
 
+import os
 import sys
 
 if not __package__:
-    # Run as a folder: that folder is on the path, its parent has to be.
-    sys.path[0] = sys.path[0].rpartition("/")[0]
+    # Isolated, Python puts nothing of ours on the path. Run as a file and not as a
+    # folder or a module, it need not import runpy, which takes 4 ms.
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from encoder.program import main
 

@@ -1,19 +1,21 @@
 """The encoder's image: made once for what it is made of, found again by that.
 
 Its tag is a hash of everything that goes in, so a second call costs one question
-to the engine, and a changed source makes a new image.
+to the engine, and a changed source makes a new image. Nothing here needs a
+registry: where none answers, the base is unpacked from the Debian packages that
+this machine's own apt knows.
 """
 
 import hashlib
-import os
 import platform
 import shutil
 import subprocess
 import tarfile
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, Final
 
 from docker import APIClient
@@ -29,10 +31,15 @@ REPOSITORY: Final = "streamax/encoder"
 PUBLIC_BASE: Final = "debian:bookworm-slim"
 #: Made of this machine's own packages where nothing can be pulled.
 LOCAL_BASE: Final = "streamax/encoder-base"
-#: What the base must hold so that the build needs no network.
-PACKAGES: Final = ("python3", "ca-certificates")
+#: What the base must hold so that the build needs no network: the parts and a shell.
+PACKAGES: Final = ("python3-minimal", "libpython3-stdlib", "ca-certificates", "dash")
 
-_LEFTOVER: Final = "io.streamax.stage=parts"
+#: A registry that has not said a word by then will not, seconds.
+REGISTRY_PATIENCE: Final = 10.0
+#: Unpacking takes 5 to 9 seconds here; a slow mirror may take longer.
+BASE_PATIENCE: Final = 300.0
+
+_LEFTOVER: Final = "io.streamax.stage=assembly"
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _DOCKERFILE: Final = _ROOT / "deploy/docker/encoder.Dockerfile"
@@ -42,15 +49,21 @@ class ImageUnavailable(Exception):
     """The image is not there and cannot be made; the text says why and what would help."""
 
 
-def ensure_encoder_image(client: APIClient) -> str:
+Tell = Callable[[str], None]
+
+
+def ensure_encoder_image(client: APIClient, *, tell: Tell = lambda step: None) -> str:
     """The image's id, `sha256:…`; built on the engine when it is not there yet.
 
-    Blocks: milliseconds when it is there, half a minute when it is not. Raises ImageUnavailable.
+    Blocks: milliseconds when it is there, some twenty seconds when it is not; `tell`
+    hears of each step that takes time. Raises ImageUnavailable.
     """
     tag = f"{REPOSITORY}:{_fingerprint()}"
     try:
         if (found := _image(client, tag)) is None:
-            _build(client, tag, base=_base(client))
+            base = _base(client, tell)
+            tell("building the encoder's image")
+            _build(client, tag, base=base)
             found = _image(client, tag)
     except (DockerException, RequestException) as error:
         raise ImageUnavailable(f"the engine failed while it made the encoder image: {error}") from error
@@ -62,7 +75,7 @@ def ensure_encoder_image(client: APIClient) -> str:
 def _ingredients() -> Iterator[tuple[str, Path]]:
     """(path in the build's context, file) of all that goes in, in a fixed order."""
     yield "encoder.Dockerfile", _DOCKERFILE
-    yield "collect.py", _DOCKERFILE.with_name("collect.py")
+    yield "assemble.py", _DOCKERFILE.with_name("assemble.py")
     for source in sorted((_ROOT / "encoder").glob("*.py")):
         yield f"encoder/{source.name}", source
     yield "ffmpeg", Path(ffmpeg())
@@ -79,46 +92,79 @@ def _fingerprint() -> str:
 
 def _image(client: APIClient, name: str) -> str | None:
     try:
-        return str(client.inspect_image(name)["Id"])
+        # types-docker leaves this call untyped.
+        return str(client.inspect_image(name)["Id"])  # type: ignore[no-untyped-call]
     except ImageNotFound:
         return None
 
 
-def _base(client: APIClient) -> str:
+def _base(client: APIClient, tell: Tell) -> str:
     """A base the engine has by now. Raises ImageUnavailable."""
-    for local in (LOCAL_BASE, PUBLIC_BASE):
+    unpacked = f"{LOCAL_BASE}:{hashlib.sha256(' '.join(PACKAGES).encode()).hexdigest()[:12]}"
+    for local in (PUBLIC_BASE, unpacked):
         if _image(client, local) is not None:
             return local
-    if os.geteuid() == 0 and shutil.which("mmdebstrap"):
-        _bootstrap(client)
-        return LOCAL_BASE
-    try:
-        client.pull(PUBLIC_BASE)
-    except (DockerException, RequestException) as error:
-        raise ImageUnavailable(
-            f"the engine has no {PUBLIC_BASE} and cannot pull it; as root, install mmdebstrap to make a base"
-        ) from error
-    return PUBLIC_BASE
+    tell(f"asking the registry for {PUBLIC_BASE}")
+    if _pull(client, PUBLIC_BASE):
+        return PUBLIC_BASE
+    tell("no registry answers: unpacking a base from Debian's packages")
+    _bootstrap(client, unpacked)
+    return unpacked
 
 
-def _bootstrap(client: APIClient) -> None:
-    """A base from the packages of the distribution that this machine runs, and from its own mirror."""
-    release = platform.freedesktop_os_release()
+def _pull(client: APIClient, image: str) -> bool:
+    """Whether the registry gave it. A silent one is left alone: the SDK itself would wait for ever."""
+    spoken, done = Event(), Event()
+
+    def pull() -> None:
+        try:
+            for _ in client.pull(image, stream=True, decode=True):
+                spoken.set()
+        except (DockerException, RequestException):
+            # No such host, no such image, no leave: whether it is there is asked afterwards.
+            return
+        finally:
+            done.set()
+            spoken.set()
+
+    Thread(target=pull, name="pull", daemon=True).start()
+    if spoken.wait(REGISTRY_PATIENCE):
+        done.wait()
+    return _image(client, image) is not None
+
+
+def _bootstrap(client: APIClient, tag: str) -> None:
+    """A base from the packages of the distribution that this machine runs, and from its own mirror.
+
+    Only unpacked, nothing configured: 5 s where a bootable system takes 30.
+    """
+    remedy = f"pull or load {PUBLIC_BASE} into the engine, or install mmdebstrap"
+    tool = shutil.which("mmdebstrap")
+    if tool is None:
+        raise ImageUnavailable(f"the encoder's image needs {PUBLIC_BASE}, which is not there: {remedy}")
+    release = platform.freedesktop_os_release()["VERSION_CODENAME"]
     with tempfile.TemporaryDirectory(prefix="streamax-image-") as folder:
         archive = Path(folder) / "base.tar"
-        made = subprocess.run(
-            [
-                *("mmdebstrap", "--quiet", "--variant=essential", f"--include={','.join(PACKAGES)}"),
-                *(release["VERSION_CODENAME"], str(archive), "-"),
-            ],
-            input=_sources(release["VERSION_CODENAME"]),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        command = [
+            *(tool, "--quiet", "--variant=extract", f"--include={','.join(PACKAGES)}"),
+            *(release, str(archive), "-"),
+        ]
+        try:
+            made = subprocess.run(
+                command,
+                input=_sources(release),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=BASE_PATIENCE,
+            )
+        except subprocess.TimeoutExpired:
+            raise ImageUnavailable(f"mmdebstrap took over {BASE_PATIENCE:g} s: {remedy}") from None
         if made.returncode:
-            raise ImageUnavailable(f"mmdebstrap failed: {' / '.join(made.stderr.splitlines()[-3:])}")
-        client.import_image_from_file(str(archive), repository=LOCAL_BASE)
+            tail = " / ".join(made.stderr.splitlines()[-3:])
+            raise ImageUnavailable(f"mmdebstrap failed ({tail}): {remedy}")
+        repository, _, version = tag.partition(":")
+        client.import_image_from_file(str(archive), repository=repository, tag=version)
 
 
 def _sources(codename: str) -> str:
@@ -136,8 +182,12 @@ def _sources(codename: str) -> str:
         check=True,
     ).stdout
     targets = (line.split() for line in dict.fromkeys(listing.splitlines()))
-    ours = [f"deb {uri} {suite} {component}" for uri, suite, component in targets if suite == codename]
-    return "\n".join(one for one in ours if one.endswith(" main")) + "\n"
+    suites = {codename, f"{codename}-updates", f"{codename}-security"}
+    return "".join(
+        f"deb {uri} {suite} {component}\n"
+        for uri, suite, component in targets
+        if suite in suites and component == "main"
+    )
 
 
 def _build(client: APIClient, tag: str, *, base: str) -> None:
@@ -157,8 +207,8 @@ def _build(client: APIClient, tag: str, *, base: str) -> None:
             decode=True,
         )
         _follow(steps)
-    # The classic builder keeps the stages it needs no more, half a gigabyte here.
-    client.prune_images({"dangling": True, "label": [_LEFTOVER]})
+    # The classic builder keeps the stages it needs no more, half a gigabyte here. (types-docker again.)
+    client.prune_images({"dangling": True, "label": [_LEFTOVER]})  # type: ignore[no-untyped-call]
 
 
 def _follow(steps: Iterable[dict[str, Any]]) -> None:

@@ -1,27 +1,30 @@
-# The encoder's image: Python, ffmpeg and the supervisor. No shell, no package manager, nobody but nobody.
+# The encoder: one container per stream. Built by `cli/suite/images.py`, or by hand
+# with a folder that holds this file, assemble.py, encoder/ and an ffmpeg binary:
 #
-# Context: this file, collect.py, encoder/ and the ffmpeg binary to ship, as `ffmpeg`.
-#   docker build -f encoder.Dockerfile -t streamax/encoder .
+#   docker build -f encoder.Dockerfile -t streamax/encoder <folder>
+#
+# Debian is only where the parts are taken from; nothing else of it is in the image.
 ARG BASE=debian:bookworm-slim
 
-FROM ${BASE} AS parts
+FROM ${BASE} AS assembly
 # By this the builder's leftovers are found again.
-LABEL io.streamax.stage=parts
-# A base that has both already needs no network.
-RUN { command -v python3 && test -s /etc/ssl/certs/ca-certificates.crt; } > /dev/null || { \
-      apt-get update \
-      && apt-get install -y --no-install-recommends python3 ca-certificates \
-      && rm -rf /var/lib/apt/lists/*; }
-COPY collect.py /collect.py
-COPY encoder /image/opt/encoder
-COPY ffmpeg /image/usr/bin/ffmpeg
-RUN python3 -I /collect.py /image
+LABEL io.streamax.stage=assembly
+SHELL ["/bin/dash", "-ec"]
+# A base that brings both (as the one made without a registry does) needs no network here.
+RUN if ! [ -x /usr/bin/python3 ] || ! [ -d /usr/share/ca-certificates ]; then \
+      apt-get update; apt-get install -y --no-install-recommends python3 ca-certificates; fi
+COPY ffmpeg /parts/ffmpeg
+COPY assemble.py /parts/assemble.py
+COPY encoder /parts/encoder
+RUN /usr/bin/python3 /parts/assemble.py
 
 FROM scratch
 LABEL org.opencontainers.image.title="StreamAX encoder" \
-      org.opencontainers.image.description="One ffmpeg, supervised; told what to do on standard input"
-COPY --from=parts /image /
+      org.opencontainers.image.description="A supervisor around ffmpeg: one live stream to one RTMP server"
+COPY --from=assembly /image /
 USER 65534:65534
 WORKDIR /
 STOPSIGNAL SIGTERM
-ENTRYPOINT ["/usr/bin/python3", "-I", "-S", "/opt/encoder"]
+# Its health is what it reports: a container that runs may deliver nothing.
+HEALTHCHECK NONE
+ENTRYPOINT ["/usr/bin/python3", "-I", "-S", "/usr/lib/encoder/__main__.py"]

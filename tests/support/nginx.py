@@ -141,6 +141,10 @@ class Nginx:
     def thaw(self) -> None:
         self._signal_worker(signal.SIGCONT)
 
+    def until(self, holds: Callable[["Nginx"], bool], *, patience: float = 10.0) -> None:
+        """Blocks until this is so of the server. Raises TimeoutError. In async tests: by to_thread."""
+        _await(lambda: holds(self), "nginx never came to it", patience=patience)
+
     def recordings(self) -> list[Path]:
         """FLV files of what came in, oldest first; only with record=True."""
         return sorted((self.folder / "record").glob("*.flv"), key=lambda path: path.stat().st_mtime_ns)
