@@ -88,7 +88,8 @@ class Vault:
 
     def fingerprint(self, data: bytes, *, purpose: str) -> bytes:
         """32 bytes, equal for equal data and purpose; without the key nothing can be guessed from them."""
-        return hmac.digest(self._fingerprint_key, purpose.encode() + b"\0" + data, "sha256")
+        # A key per purpose, not a prefix: no pair of purpose and data can pass for another.
+        return hmac.digest(_derive(self._fingerprint_key, purpose.encode()), data, "sha256")
 
 
 def _derive(key: bytes, use: bytes) -> bytes:
