@@ -31,10 +31,12 @@ MP3_RATES: Final = (11025, 22050, 44100, 48000)
 
 _UNREADABLE: Final = {
     Unreadable.PLAYLIST: "is a playlist under another name, not a video; upload the video itself",
-    Unreadable.CUT: "is cut off or damaged: it lacks the index of an MP4; upload it again, whole",
+    Unreadable.CUT: "is cut off, damaged or too complex: its index cannot be read; upload it again, whole",
     Unreadable.FOREIGN: "is not an MP4 or MOV video; convert it to MP4 with H.264 and AAC",
 }
-_UNFIT: Final = "could not be examined: damaged or too complex; encode it again as MP4 with H.264 and AAC"
+_UNFIT: Final = (
+    "could not be examined, which breaks off or takes too long; encode it again as MP4 with H.264 and AAC"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

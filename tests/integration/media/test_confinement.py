@@ -1,5 +1,6 @@
 """What is left to the worker once it has confined itself, tried out from inside."""
 
+import ctypes
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,22 @@ else:
 )
 def test_confined_worker_cannot(tmp_path: Path, attempt: str, refusal: str) -> None:
     assert attempted(attempt, "confined", tmp_path) == refusal
+    assert attempted(attempt, "free", tmp_path) == "done"
+
+
+@pytest.mark.skipif(
+    ctypes.CDLL(None).syscall(444, None, 0, 1) < 4, reason="this kernel has no Landlock for TCP"
+)
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        pytest.param("open('/etc/passwd')", id="open a file in place of the one in hand"),
+        pytest.param("socket.create_server(('127.0.0.1', 0))", id="listen"),
+        pytest.param("os.kill(os.getppid(), 0)", id="signal another process"),
+    ],
+)
+def test_code_that_took_over_the_worker_cannot(tmp_path: Path, attempt: str) -> None:
+    assert attempted(attempt, "confined", tmp_path) == "PermissionError"
     assert attempted(attempt, "free", tmp_path) == "done"
 
 

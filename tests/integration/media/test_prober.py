@@ -175,8 +175,8 @@ async def test_cut_off_file_is_refused_wherever_its_index_is(
 ) -> None:
     plain = convert("plain.mp4").read_bytes()
     fast = convert("faststart.mp4", *COPY, "-movflags", "+faststart").read_bytes()
-    assert "is cut off or damaged" in await refusal(prober, put(plain[: len(plain) // 2], "index_last.mp4"))
-    assert "is cut off or damaged" in await refusal(prober, put(plain[:40], "head_only.mp4"))
+    assert "is cut off, damaged" in await refusal(prober, put(plain[: len(plain) // 2], "index_last.mp4"))
+    assert "is cut off, damaged" in await refusal(prober, put(plain[:40], "head_only.mp4"))
     message = await refusal(prober, put(fast[: len(fast) // 2], "index_first.mp4"))
     assert "bytes at its end are missing" in message
 
@@ -337,6 +337,20 @@ async def test_closing_ends_the_worker_in_the_middle_of_a_file(put: Put, convert
     await asyncio.wait([asked])
     assert asked.cancelled()
     assert not psutil.Process().children()
+
+
+async def test_nothing_stays_open(prober: Prober, put: Put, convert: Convert) -> None:
+    await prober.probe(put(convert("plain.mp4")))
+    before = len(os.listdir("/proc/self/fd"))
+    await prober.probe(put(convert("plain.mp4"), "next.mp4"))
+    await refusal(prober, put(b"not a video", "bad.mp4"))
+    with frozen() as process:
+        asked = asyncio.create_task(refusal(prober, put(convert("plain.mp4"), "deadly.mp4")))
+        await settled()
+        process.kill()
+        await asked
+    await prober.probe(put(convert("plain.mp4"), "last.mp4"))
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 @pytest.mark.timeout(10)

@@ -47,7 +47,7 @@ def test_mp3_at_a_rate_of_flv_is_accepted(rate: int) -> None:
     ("found", "remedy"),
     [
         (Unreadable.PLAYLIST, "is a playlist under another name"),
-        (Unreadable.CUT, "is cut off or damaged"),
+        (Unreadable.CUT, "is cut off, damaged"),
         (Unreadable.FOREIGN, "is not an MP4 or MOV video"),
         (facts(), "holds no video"),
         (facts(SOUND), "holds no video"),
