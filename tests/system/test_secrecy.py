@@ -8,33 +8,16 @@ from pathlib import Path
 
 import grpc
 import pytest
-from google.protobuf.message import Message
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from docker import APIClient
 
 from cli.suite.postgres import packaged_binaries
 from streamax.streams.v1 import session_pb2 as session_pb
 from streamax.streams.v1 import stream_service_pb2 as pb
 from tests.support.deployment import Control, Deployment
 from tests.support.nginx import Nginx
+from tests.support.otlp import collecting
 
 KEY = "canary-8c2f-77aa"
-
-
-class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Keeps every span it is sent."""
-
-    def __init__(self) -> None:
-        self.exports: list[Message] = []
-
-    async def Export(
-        self, request: trace_service_pb2.ExportTraceServiceRequest, context: object
-    ) -> trace_service_pb2.ExportTraceServiceResponse:
-        self.exports.append(request)
-        return trace_service_pb2.ExportTraceServiceResponse()
-
-    @property
-    def text(self) -> str:
-        return "".join(str(export) for export in self.exports)
 
 
 def processes_with(text: str) -> Iterator[tuple[str, str]]:
@@ -70,24 +53,28 @@ async def refusals(control: Control, deployment: Deployment) -> str:
     return "\n".join(texts)
 
 
-async def test_the_key_is_in_ffmpegs_own_argv_and_nowhere_else(
-    deployment: Deployment, ingest: Nginx, tmp_path: Path
-) -> None:
-    collector, server = Collector(), grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]  # generated
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    deployment.environment = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
-        "OTEL_TRACES_SAMPLER": "always_on",
-    }
+async def test_the_key_is_in_ffmpegs_own_argv_and_nowhere_else(deployment: Deployment, ingest: Nginx) -> None:
+    async with collecting() as collector:
+        deployment.environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+            "OTEL_TRACES_SAMPLER": "always_on",
+        }
+        found = await everything(deployment, ingest)
+    assert collector.named("streamax.streams.v1.StreamService/StartStream"), "spans must have been sent"
+    for what, text in {**found, "traces": str(collector.spans)}.items():
+        assert KEY not in text, what
+        assert KEY.encode().hex() not in text, what
+
+
+async def everything(deployment: Deployment, ingest: Nginx) -> dict[str, str]:
+    """All that a run leaves in words, by where it was found."""
     user = await deployment.user()
     async with deployment.serving() as control:
         session = await control.start(user, KEY)
         running = await control.reaches(user, session.id, session_pb.SESSION_STATUS_RUNNING)
-        found = set(await asyncio.to_thread(lambda: list(processes_with(KEY))))
-        assert found, "the scan must see ffmpeg, or it sees nothing"
-        assert {(name.split("-")[0], file) for name, file in found} == {("ffmpeg", "cmdline")}
+        holders = set(await asyncio.to_thread(lambda: list(processes_with(KEY))))
+        assert holders, "the scan must see ffmpeg, or it sees nothing"
+        assert {(name.split("-")[0], file) for name, file in holders} == {("ffmpeg", "cmdline")}
         told = await refusals(control, deployment)
         engine = await asyncio.to_thread(inspection, deployment, running.container_id)
         dump = await asyncio.to_thread(dumped, deployment.database.admin_dsn)
@@ -99,20 +86,15 @@ async def test_the_key_is_in_ffmpegs_own_argv_and_nowhere_else(
         await control.stop(user, session.id)
         await control.reaches(user, session.id, session_pb.SESSION_STATUS_STOPPED)
         log = control.service.log
-    await server.stop(0)
     assert str(session.id) in dump, "the dump must be of this database"
-    assert collector.exports, "spans must have been sent"
     assert "StartStream" in log.read_text()
-    for what, text in {
+    return {
         "answers": f"{session} {running} {failed}",
         "refusals": told,
         "engine's inspection and logs": engine + output,
         "database dump": dump,
-        "traces": collector.text,
         "service log": log.read_text(),
-    }.items():
-        assert KEY not in text, what
-        assert KEY.encode().hex() not in text, what
+    }
 
 
 def inspection(deployment: Deployment, container_id: str) -> str:
@@ -122,8 +104,6 @@ def inspection(deployment: Deployment, container_id: str) -> str:
         files = [path for path in folder.rglob("*") if path.is_file()]
         assert files, "the state folder must hold something"
         return "\n".join(path.read_text(errors="replace") for path in files)
-    from docker import APIClient
-
     client = APIClient(base_url=str(deployment.runtime["docker"]["host"]), version="auto")
     told = json.dumps(client.inspect_container(container_id)) + client.logs(container_id).decode()
     client.close()

@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+from docker import APIClient
+
 from streamax.streams.v1 import session_pb2 as session_pb
 from tests.support.deployment import Deployment
 from tests.support.nginx import Nginx
@@ -78,8 +80,6 @@ async def left_over(deployment: Deployment) -> list[str]:
 
 
 def _containers(deployment: Deployment) -> list[str]:
-    from docker import APIClient
-
     table = deployment.runtime["docker"]
     client = APIClient(base_url=str(table["host"]), version="auto")
     found = client.containers(all=True, filters={"label": f"io.streamax.owner={table['owner']}"})

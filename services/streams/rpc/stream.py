@@ -1,6 +1,7 @@
 """A user's own streams."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -96,10 +97,11 @@ class StreamService(StreamServiceServicer):
     ) -> AsyncIterator[stream_service_pb2.WatchSessionsResponse]:
         caller = require_user()
         expires_at = current_principal().expires_at
-        async for event in self.watch.follow(caller, request.revision, until=expires_at):
-            context.set_trailing_metadata(((_LAST_REVISION, str(event.revision)),))
-            match event:
-                case Bookmark():
-                    yield wire.bookmark_message(event.revision, initial_sync=event.initial_sync)
-                case Change():
-                    yield wire.change_message(event)
+        async with aclosing(self.watch.follow(caller, request.revision, until=expires_at)) as events:
+            async for event in events:
+                context.set_trailing_metadata(((_LAST_REVISION, str(event.revision)),))
+                match event:
+                    case Bookmark():
+                        yield wire.bookmark_message(event.revision, initial_sync=event.initial_sync)
+                    case Change():
+                        yield wire.change_message(event)

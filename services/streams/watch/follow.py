@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -46,7 +46,7 @@ class Watch:
 
     async def follow(
         self, caller: UUID, revision: int, *, until: datetime | None
-    ) -> AsyncIterator[Change | Bookmark]:
+    ) -> AsyncGenerator[Change | Bookmark, None]:
         """The caller's changes after `revision`; 0 means a snapshot first.
 
         Snapshot entries come in the order of their revisions, so a watch cut off
