@@ -39,7 +39,12 @@ def job(sample: Path) -> MakeJob:
 
     def make(destination: str, *, limits: dict[str, float] | None = None, **changes: Any) -> Job:
         short = {name: getattr(LIMITS, name) for name in LIMITS.__slots__} | (limits or {})
-        fields: dict[str, Any] = {"session_id": "s-1", "generation": 1, "source": str(sample), "stream_key": KEY}
+        fields: dict[str, Any] = {
+            "session_id": "s-1",
+            "generation": 1,
+            "source": str(sample),
+            "stream_key": KEY,
+        }
         return Job(destination=destination, limits=Limits(**short), **(fields | changes))
 
     return make
