@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -46,11 +47,15 @@ class _NoEngine(Exception):
     """Docker cannot be used; the text says why."""
 
 
-async def choose_engine(host: str, *, folder: Path) -> Engine:
-    """Docker at `host` if it answers and has, or can be given, the encoder image."""
+async def choose_engine(host: str, *, folder: Path, tell: Callable[[str], None]) -> Engine:
+    """Docker at `host` if it answers and has, or can be given, the encoder image.
+
+    `tell` hears a line before what takes long. Cancelled, it ends when that has.
+    """
+    preparing = asyncio.create_task(asyncio.to_thread(_prepare, host, tell))
     try:
-        version, gateway, image = await asyncio.to_thread(_prepare, host)
-    except (_NoEngine, ImageUnavailable) as reason:
+        version, gateway, image = await asyncio.shield(preparing)
+    except _NoEngine as reason:
         return Engine(
             kind="process",
             table={"folder": str(folder / "encoders"), "ffmpeg": ffmpeg()},
@@ -58,21 +63,21 @@ async def choose_engine(host: str, *, folder: Path) -> Engine:
             runtime=f"plain processes, because {reason}",
             ffmpeg=f"{ffmpeg_version()} from imageio-ffmpeg",
         )
+    finally:
+        # A thread cannot be interrupted, and an engine builds on.
+        await asyncio.wait([preparing])
     return Engine(
         kind="docker",
         # An owner of its own: the containers of another suite are none of ours.
         table={"image": image, "owner": f"suite-{secrets.token_hex(4)}", "host": host},
         sink_host=gateway,
         runtime=f"Docker Engine {version} at {host}",
-        ffmpeg=f"in the image {image[:19]}",
+        ffmpeg=f"{ffmpeg_version()} from imageio-ffmpeg, in the image {image[:19]}",
     )
 
 
-def _prepare(host: str) -> tuple[str, str, str]:
-    """The engine's version, our address on its bridge, the encoder image.
-
-    Raises _NoEngine, ImageUnavailable.
-    """
+def _prepare(host: str, tell: Callable[[str], None]) -> tuple[str, str, str]:
+    """The engine's version, our address on its bridge, the encoder image. Raises _NoEngine."""
     if not host.startswith("unix://"):
         raise _NoEngine(f"the engine at {host} may not see this machine's files")
     try:
@@ -81,8 +86,11 @@ def _prepare(host: str) -> tuple[str, str, str]:
             gateway = _gateway(client.inspect_network("bridge"))
     except (DockerException, RequestException) as error:
         raise _NoEngine(f"no Docker Engine answers at {host}") from error
-    with contextlib.closing(docker.APIClient(base_url=host, version="auto", timeout=BUILD)) as client:
-        return version, gateway, ensure_encoder_image(client)
+    try:
+        with contextlib.closing(docker.APIClient(base_url=host, version="auto", timeout=BUILD)) as client:
+            return version, gateway, ensure_encoder_image(client, tell=tell)
+    except ImageUnavailable as error:
+        raise _NoEngine(f"there is no encoder image: {error}") from error
 
 
 def _gateway(network: dict[str, Any]) -> str:

@@ -119,7 +119,9 @@ class _Run:
         write_secret(folder / configuration.VAULT, Vault.new_key())
         self._say(f"StreamAX in {folder}")
         sample = await enter(_begun(make_sample(folder / "sample.mp4")))
-        choosing = await enter(_begun(choose_engine(self._options.docker_host, folder=folder)))
+        choosing = await enter(
+            _begun(choose_engine(self._options.docker_host, folder=folder, tell=self._say))
+        )
 
         store = await enter(open_store(folder, self._options.database_url))
         users = await self._service("users", folder, configuration.users(folder, store))
@@ -234,7 +236,7 @@ class _Run:
         listed = [
             Part("database", store.embedded, f"{await store.version()}, {fate}"),
             Part("runtime", engine.embedded, engine.runtime),
-            Part("ffmpeg", engine.embedded, engine.ffmpeg),
+            Part("ffmpeg", True, engine.ffmpeg),
             Part("ingest", True, sink.url()),
             *(Part(one.name, False, f"{one.address}, its log is {one.log}") for one in services),
         ]
