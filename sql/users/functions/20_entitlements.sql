@@ -68,9 +68,9 @@ BEGIN
     PERFORM private.refuse('RESOURCE_NOT_FOUND', pg_catalog.jsonb_build_object('type', 'Package', 'name', p_package_type));
   END IF;
 
-  -- Grants take effect in the order in which they got the user's row: the clock is read after
-  -- the wait for it, and never steps behind the grant before.
-  SELECT greatest(pg_catalog.clock_timestamp(), pg_catalog.max(g.effective_at) + interval '1 microsecond')
+  -- Grants take effect in the order in which they got the user's row, whatever the clock says:
+  -- now() is when the transaction began, before the wait for that row.
+  SELECT greatest(pg_catalog.now(), pg_catalog.max(g.effective_at) + interval '1 microsecond')
     INTO effective FROM private.package_grants g WHERE g.user_id = p_user_id;
   -- Here and not in the service: a replay must still be answered after its expire_time has passed.
   IF p_expires_at <= effective THEN

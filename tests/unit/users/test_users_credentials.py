@@ -94,21 +94,15 @@ async def test_caller_who_leaves_frees_the_place_in_the_queue(
     await asyncio.gather(*waiting[:2])
 
 
-async def test_no_more_hashings_run_at_once_than_there_are_workers() -> None:
+async def test_no_more_threads_hash_than_there_are_workers(gate: threading.Event) -> None:
     passwords = Passwords(PasswordConfig(time_cost=1, memory_kib=8, workers=2, queue=20))
-    running, most, lock = 0, 0, threading.Lock()
-
-    def work() -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        passwords._argon2.hash("correct horse")
-        with lock:
-            running -= 1
-
-    await asyncio.gather(*(passwords._run(work) for _ in range(20)))
-    assert most <= 2
+    before = set(threading.enumerate())
+    waiting = [asyncio.create_task(passwords._run(gate.wait)) for _ in range(20)]
+    await asyncio.sleep(0)
+    # The pool starts a thread when work is handed in, not later.
+    assert len(set(threading.enumerate()) - before) == 2
+    gate.set()
+    await asyncio.gather(*waiting)
     passwords.close()
 
 
