@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from services.chassis.migrations import migrate
+from tests.database.targets import Target
 from tests.support.database import Cluster, Database, complete, embedded_cluster
 
 _SHIM = Path(__file__).with_name("supabase.sql")
+_SEED = Path(__file__).with_name("seed.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +54,46 @@ def supabase_cluster(cluster: Cluster) -> Iterator[tuple[Cluster, str]]:
         yield Cluster(server.dsn()), "postgres"
 
 
-@pytest.fixture(scope="session", params=["plain", "supabase"])
-def shape(request: pytest.FixtureRequest, cluster: Cluster) -> Shape:
-    if request.param == "plain":
-        return Shape("plain", cluster, migrant="")
-    shared, migrant = request.getfixturevalue("supabase_cluster")
-    return Shape("supabase", shared, migrant)
+@pytest.fixture(scope="session")
+def plain_shape(cluster: Cluster) -> Shape:
+    return Shape("plain", cluster, migrant="")
 
 
 @pytest.fixture(scope="session")
-def shaped_template(shape: Shape) -> Iterator[Database]:
-    with shape.migrated() as made:
+def supabase_shape(supabase_cluster: tuple[Cluster, str]) -> Shape:
+    return Shape("supabase", *supabase_cluster)
+
+
+@pytest.fixture(scope="session")
+def plain_template(plain_shape: Shape) -> Iterator[Database]:
+    with plain_shape.migrated() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def supabase_template(supabase_shape: Shape) -> Iterator[Database]:
+    with supabase_shape.migrated() as made:
+        yield made
+
+
+@pytest.fixture(scope="session", params=["plain", "supabase"])
+def shape(request: pytest.FixtureRequest) -> Shape:
+    found: Shape = request.getfixturevalue(f"{request.param}_shape")
+    return found
+
+
+@pytest.fixture
+def shaped(shape: Shape, request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A migrated database of the shape, for one test."""
+    template: Database = request.getfixturevalue(f"{shape.name}_template")
+    with shape.cluster.fresh(template=template.name, owner=shape.migrant) as made:
         yield made
 
 
 @pytest.fixture
-def shaped(shape: Shape, shaped_template: Database) -> Iterator[Database]:
-    """A migrated database of the shape, for one test."""
-    with shape.cluster.fresh(template=shaped_template.name, owner=shape.migrant) as made:
+def on_supabase(supabase_shape: Shape, supabase_template: Database) -> Iterator[Database]:
+    """A migrated database for a test that makes sense on Supabase only."""
+    with supabase_shape.cluster.fresh(template=supabase_template.name, owner=supabase_shape.migrant) as made:
         yield made
 
 
@@ -78,3 +102,27 @@ def standing(shape: Shape) -> Iterator[Database]:
     """For tests that leave no trace. No clone: those have not the database's own privileges."""
     with shape.migrated() as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def seed_template(supabase_cluster: tuple[Cluster, str]) -> Iterator[Database]:
+    """The seed as it would stand on Supabase."""
+    shape = Shape("seed", *supabase_cluster)
+    with shape.bare() as made:
+        made.run(f'SET SESSION AUTHORIZATION "{shape.migrant}";\n{_SEED.read_text()}')
+        yield made
+
+
+@pytest.fixture(params=["seed", "plain", "supabase"])
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """What to attack."""
+    cluster, migrant = request.getfixturevalue("supabase_cluster")
+    if request.param == "seed":
+        template = request.getfixturevalue("seed_template")
+        with cluster.fresh(template=template.name, owner=migrant) as made:
+            yield Target("seed", made, falls=True)
+        return
+    template = request.getfixturevalue(f"{request.param}_template")
+    shape = request.getfixturevalue(f"{request.param}_shape")
+    with shape.cluster.fresh(template=template.name, owner=shape.migrant) as made:
+        yield Target(request.param, made, falls=False)

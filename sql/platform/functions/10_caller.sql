@@ -34,7 +34,7 @@ DECLARE
 BEGIN
     UPDATE public.users SET revision = revision + 1 WHERE id = uid RETURNING revision INTO bumped;
     IF bumped IS NULL THEN
-        PERFORM private.refuse('RESOURCE_NOT_FOUND', pg_catalog.jsonb_build_object('resource', 'user'));
+        PERFORM private.refuse('RESOURCE_NOT_FOUND', pg_catalog.jsonb_build_object('type', 'User', 'name', uid));
     END IF;
     RETURN bumped;
 END

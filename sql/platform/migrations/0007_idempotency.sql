@@ -7,8 +7,7 @@ CREATE TABLE private.idempotency (
     request_id uuid NOT NULL,
     -- Hash of the request without its request_id: the same id with another request is a mistake.
     fingerprint bytea NOT NULL,
-    -- Written before the transaction that took the key ends; nobody sees it missing.
-    response jsonb,
+    response jsonb NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (caller, method, request_id)
 );
