@@ -26,7 +26,7 @@ def arguments(job: Job, *, ffmpeg: str, progress_fd: int, ca_file: str | None = 
         *("-loglevel", "level+debug"),
         *("-progress", f"pipe:{progress_fd}", "-stats_period", str(PROGRESS_PERIOD)),
         *_source(job),
-        *("-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"),
+        *("-map", "0:V:0", "-map", "0:a:0?", "-c", "copy"),
         *_destination(job, ca_file),
     ]
 

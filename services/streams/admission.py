@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from services.chassis.database import Database
+from services.chassis.errors import InvalidField
 from services.chassis.vault import Vault
 from services.streams import store
 from services.streams.destination import Allowlist, Destination
-from services.streams.media.library import Library
+from services.streams.media.library import Library, MediaFile
 from services.streams.media.probe import Prober
 from services.streams.model import Session
 
@@ -51,9 +52,13 @@ class Admission:
         Raises InvalidField on `rtmp_url`, `stream_key` or `video_source`, and
         what store.start_stream raises.
         """
-        destination = Destination.parse(wish.rtmp_url, wish.stream_key, allowed=self.destinations)
-        media = self.library.find(caller, wish.video_source)
-        await self.prober.probe(media)
+        try:
+            destination, media = await self._check(caller, wish)
+        except InvalidField:
+            first = await self._first_answer(caller, wish)
+            if first is None:
+                raise
+            return first
         session_id = self.new_id()
         return await store.start_stream(
             self.database,
@@ -68,6 +73,18 @@ class Admission:
                 fingerprint=self._fingerprint(wish),
             ),
         )
+
+    async def _check(self, caller: UUID, wish: Wish) -> tuple[Destination, MediaFile]:
+        destination = Destination.parse(wish.rtmp_url, wish.stream_key, allowed=self.destinations)
+        media = self.library.find(caller, wish.video_source)
+        await self.prober.probe(media)
+        return destination, media
+
+    async def _first_answer(self, caller: UUID, wish: Wish) -> Session | None:
+        """What a repeat is owed though its file is gone, or the allow-list changed, since it was admitted."""
+        if wish.request_id is None:
+            return None
+        return await store.first_start(self.database, caller, wish.request_id, self._fingerprint(wish))
 
     def _fingerprint(self, wish: Wish) -> bytes:
         """What makes two requests the same; keyed, because it covers the stream key."""

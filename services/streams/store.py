@@ -94,6 +94,12 @@ async def start_stream(db: Database, caller: UUID, new: NewSession) -> Session:
     return _session(_one(row))
 
 
+async def first_start(db: Database, caller: UUID, request_id: UUID, fingerprint: bytes) -> Session | None:
+    """The first answer to this very request, None when it never was admitted."""
+    row = await db.fetchrow(_QUERIES["first_start"], caller, request_id, fingerprint)
+    return _session(row) if row else None
+
+
 async def request_stop(db: Database, caller: UUID, session_id: UUID, *, revision: int | None) -> Session:
     """Want the session stopped. Raises ResourceNotFound, EtagMismatch."""
     return _session(_one(await db.fetchrow(_QUERIES["request_stop"], caller, session_id, revision)))

@@ -83,6 +83,18 @@ BEGIN
 END;
 $$;
 
+-- The answer that this request got when it came first; no row when it never came. For a repeat whose file has
+-- gone meanwhile: what was admitted once is answered as it was.
+CREATE OR REPLACE FUNCTION private.first_start(caller uuid, p_request_id uuid, p_fingerprint bytea)
+RETURNS SETOF private.sessions
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = ''
+AS $$
+  SELECT v.*
+    FROM private.idempotency i, pg_catalog.jsonb_populate_record(NULL::private.sessions, i.response) v
+   WHERE i.caller = first_start.caller AND i.method = 'StartStream' AND i.request_id = p_request_id
+     AND i.fingerprint = p_fingerprint;
+$$;
+
 -- Wants a session stopped; what is stopping or stopped already stays as it is.
 CREATE OR REPLACE FUNCTION private.request_stop(caller uuid, p_session_id uuid, p_revision bigint)
 RETURNS SETOF private.sessions
@@ -118,9 +130,11 @@ $$;
 REVOKE ALL ON FUNCTION private.refuse_slot(uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION
   private.start_stream(uuid, uuid, text, text, bytea, bytea, uuid, bytea),
+  private.first_start(uuid, uuid, bytea),
   private.request_stop(uuid, uuid, bigint)
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
   private.start_stream(uuid, uuid, text, text, bytea, bytea, uuid, bytea),
+  private.first_start(uuid, uuid, bytea),
   private.request_stop(uuid, uuid, bigint)
 TO streamax_streams;

@@ -2,6 +2,10 @@
 -- Take a slot and create the session in one transaction, or replay the first answer.
 SELECT * FROM private.start_stream($1, $2, $3, $4, $5, $6, $7, $8);
 
+-- name: first_start :one
+-- The first answer to a start with this request_id and these parameters, if there was one.
+SELECT * FROM private.first_start($1, $2, $3);
+
 -- name: request_stop :one
 -- Want a session of the caller stopped.
 SELECT * FROM private.request_stop($1, $2, $3);

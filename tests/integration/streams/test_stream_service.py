@@ -97,6 +97,15 @@ async def test_a_request_id_gets_one_answer_for_one_request(streams: Client) -> 
         await streams.streams.StartStream(request, **streams.calling(user))
 
 
+async def test_a_repeat_is_answered_though_its_file_is_gone_by_now(streams: Client) -> None:
+    user, request = await streams.user(), start(request_id=str(uuid4()))
+    first = await streams.streams.StartStream(request, **streams.calling(user))
+    (streams.media / str(user) / "loop.mp4").unlink()
+    assert await streams.streams.StartStream(request, **streams.calling(user)) == first
+    with refused(InvalidField, field="video_source"):
+        await streams.streams.StartStream(start(request_id=str(uuid4())), **streams.calling(user))
+
+
 @pytest.mark.parametrize(
     ("request_changes", "field"),
     [

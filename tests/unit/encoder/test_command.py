@@ -23,7 +23,7 @@ def test_the_whole_command() -> None:
         *("-progress", "pipe:7", "-stats_period", "0.5"),
         *("-protocol_whitelist", "file", "-format_whitelist", "mov,mp4,m4a,3gp,3g2,mj2", "-f", "mov"),
         *("-re", "-stream_loop", "-1", "-i", "file:/media/-odd name.mp4"),
-        *("-map", "0:v:0", "-map", "0:a:0?", "-c", "copy"),
+        *("-map", "0:V:0", "-map", "0:a:0?", "-c", "copy"),
         *("-protocol_whitelist", "rtmp,tcp", "-rw_timeout", "30000000"),
         *("-flvflags", "no_duration_filesize", "-rtmp_app", "live2", "-rtmp_playpath", KEY),
         *("-f", "flv", "rtmp://ingest.example/live2"),
