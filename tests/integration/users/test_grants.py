@@ -233,7 +233,7 @@ async def test_grant_that_began_first_and_came_last_is_the_current_one(desk: Des
 async def test_grant_is_the_current_one_though_the_clock_was_set_back(desk: Desk) -> None:
     await desk.client.execute(
         "INSERT INTO private.package_grants (user_id, package_type, streams_allowed, effective_at, source)"
-        " VALUES ($1, 'pro', 10, now() + interval '1 h', 'import')",
+        " SELECT $1, 'pro', 10, now() + hours * interval '1 h', 'import' FROM unnest(ARRAY[-1, 1]) hours",
         UUID(desk.user_id),
     )
     await desk.grant(package_type=STARTER)
