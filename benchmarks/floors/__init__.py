@@ -1,0 +1,1 @@
+"""The least that would do the same work: what ours is held against."""

@@ -1,0 +1,1 @@
+"""What figures are performed on: programs, a database, a load, a collector."""
