@@ -1,27 +1,15 @@
 """The suite runs once per engine; each brings its rig."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
-from cli.suite.media import make_sample
 from cli.suite.sink import Sink
 from services.streams.runtime import Runtime
 from tests.conformance.rigs import DockerRig, MemoryRig, ProcessRig, Rig
 from tests.support.engine import cuttable
-
-
-@pytest.fixture(scope="session")
-def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One owner's folder, readable by all: in a container the encoder is nobody."""
-    folder = tmp_path_factory.mktemp("media")
-    asyncio.run(make_sample(folder / "loop.mp4", seconds=4, size="320x180"))
-    (folder / "text.mp4").write_text("no video at all\n")
-    folder.chmod(0o755)
-    return folder
 
 
 @pytest.fixture(params=["memory", "process", "docker"])
@@ -42,7 +30,7 @@ def make_rig(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[AsyncE
 
     if request.param == "memory":
         return memory
-    media = need("media")
+    media = need("encoder_media")
     if request.param == "process":
         return process
     engine, image = need("docker_engine"), need("encoder_image")

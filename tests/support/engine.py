@@ -16,7 +16,9 @@ import pytest
 from docker import APIClient
 from docker.errors import DockerException
 
-__all__ = ["CuttableEngine", "DockerEngine", "cuttable", "docker_engine"]
+from cli.suite.media import make_sample
+
+__all__ = ["CuttableEngine", "DockerEngine", "cuttable", "docker_engine", "encoder_image", "encoder_media"]
 
 _DEFAULT: Final = "unix:///var/run/docker.sock"
 
@@ -72,6 +74,27 @@ def _knock(host: str) -> None:
             knock.connect(host.removeprefix("unix://"))
 
 
+@pytest.fixture(scope="session")
+def encoder_image(docker_engine: DockerEngine) -> str:
+    """The encoder's image on that engine, built where it is not there yet."""
+    from cli.suite.images import ensure_encoder_image
+
+    return ensure_encoder_image(docker_engine.client)
+
+
+@pytest.fixture(scope="session")
+def encoder_media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One owner's folder: `loop.mp4`, and `text.mp4` which is no video.
+
+    Readable by all: in a container the encoder is nobody.
+    """
+    folder = tmp_path_factory.mktemp("media")
+    asyncio.run(make_sample(folder / "loop.mp4", seconds=4, size="320x180"))
+    (folder / "text.mp4").write_text("no video at all\n")
+    folder.chmod(0o755)
+    return folder
+
+
 class CuttableEngine:
     """A socket of its own before the engine's, which can go dead and come back."""
 
@@ -80,6 +103,8 @@ class CuttableEngine:
         self._path = path
         self._server: asyncio.Server | None = None
         self._relays: set[asyncio.Task[None]] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     @property
     def host(self) -> str:
@@ -98,6 +123,13 @@ class CuttableEngine:
             relay.cancel()
         await asyncio.gather(*self._relays, return_exceptions=True)
 
+    def freeze(self) -> None:
+        """As if the engine hung: every connection stays, and nothing comes through."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        self._flows.set()
+
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -105,7 +137,7 @@ class CuttableEngine:
         to_engine: asyncio.StreamWriter | None = None
         try:
             from_engine, to_engine = await asyncio.open_unix_connection(self._engine)
-            await asyncio.gather(_pump(reader, to_engine), _pump(from_engine, writer))
+            await asyncio.gather(self._pump(reader, to_engine), self._pump(from_engine, writer))
         except (OSError, asyncio.CancelledError):
             # A connection that ends is what this is for; asyncio reports a cancelled handler as an error.
             return
@@ -115,13 +147,13 @@ class CuttableEngine:
                 if end is not None:
                     end.transport.abort()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Until the end, which is passed on as one: an attached container's input ends so."""
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
-    writer.write_eof()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Until the end, which is passed on as one: an attached container's input ends so."""
+        while data := await reader.read(1 << 16):
+            await self._flows.wait()
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
 
 
 @asynccontextmanager

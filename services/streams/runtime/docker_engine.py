@@ -250,8 +250,13 @@ class Engine:
                 stream=True,
                 timeout=(self._config.call_timeout, silence),
             )
-            response.raise_for_status()
-        return Stream(response)
+            stream = Stream(response)
+            try:
+                response.raise_for_status()
+            except requests.HTTPError:
+                response.close()
+                raise
+        return stream
 
     def _host_config(self, client: APIClient, order: Launch) -> dict[str, Any]:
         config = self._config
@@ -355,9 +360,12 @@ class Stream:
 
     def objects(self) -> Iterator[dict[str, Any]]:
         """The JSON object of each line. Ends and raises as `lines` does."""
-        with _reading():
-            for line in self._response.iter_lines(chunk_size=None):
-                yield json.loads(line)
+        try:
+            with _reading():
+                for line in self._response.iter_lines(chunk_size=None):
+                    yield json.loads(line)
+        finally:
+            self._response.close()
 
     def close(self) -> None:
         # Closing alone would not wake the reader.

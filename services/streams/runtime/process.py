@@ -148,9 +148,10 @@ class ProcessRuntime:
             except (OSError, LaunchRefused):
                 shutil.rmtree(home, ignore_errors=True)
                 raise
-        launched = self._encoder(home.name, reaper=reaper)
+        launched = self._encoder(home.name)
         if launched is None:
             raise EngineUnavailable(f"{home.name}: removed in the moment of its launch")
+        launched.reaper = reaper
         self._hints.give(order.session_id)
         return launched.observe()
 
@@ -205,17 +206,19 @@ class ProcessRuntime:
         return [] if found is None else last_log_lines(found.output(), limit)
 
     def _all(self) -> "Sequence[_Encoder]":
+        # One launched while the folder is read may not be among the names, yet is not gone.
+        before = set(self._encoders)
         with _on_disk():
             names = os.listdir(self._config.folder)
         for name in names:
             if name.startswith("."):
                 _sweep(self._config.folder / name)
-        for gone in set(self._encoders).difference(names):
+        for gone in before.difference(names):
             self._forget(gone)
         found = (self._encoder(name) for name in names if not name.startswith("."))
         return [one for one in found if one is not None]
 
-    def _encoder(self, name: str, *, reaper: Thread | None = None) -> "_Encoder | None":
+    def _encoder(self, name: str) -> "_Encoder | None":
         """None where there is none of that name."""
         with self._lock:
             with _on_disk():
@@ -225,7 +228,7 @@ class ProcessRuntime:
             known = self._encoders.get(name)
             if known is not None and known.record == record:
                 return known
-            made = _Encoder(self._config, name, record, self._reports, self._hints, reaper)
+            made = _Encoder(self._config, name, record, self._reports, self._hints)
             self._encoders[name] = made
             return made
 
@@ -279,7 +282,6 @@ class _Encoder:
         record: _Record,
         reports: Reports,
         hints: Hints,
-        reaper: Thread | None,
     ) -> None:
         self.home = config.folder / name
         self.session_id = UUID(record.session_id)
@@ -289,7 +291,7 @@ class _Encoder:
         self._reports = reports
         self._hints = hints
         #: Waits for the child's exit code, where the child is ours.
-        self._reaper = reaper
+        self.reaper: Thread | None = None
         self._lock = Lock()
         self._process: ProcessId | None = None
         self._started_at: datetime | None = None
@@ -402,8 +404,8 @@ class _Encoder:
     def _exit_code(self) -> int | None:
         if self._process is None:
             return None
-        if self._reaper is not None:
-            self._reaper.join(timeout=1.0)
+        if self.reaper is not None:
+            self.reaper.join(timeout=1.0)
         try:
             return int((self.home / "exit").read_text())
         except (FileNotFoundError, ValueError):
