@@ -17,6 +17,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -31,6 +32,7 @@ _SOCKET_FOLDER_MAX: Final = 107 - len("/.s.PGSQL.5432.lock")
 
 #: A start is 0.2 s, after a crash a few seconds of recovery; a shared machine may take its time.
 _PATIENCE: Final = 120
+_ORPHANS_PATIENCE: Final = 20
 
 
 class PostgresFailed(RuntimeError):
@@ -137,7 +139,8 @@ class EmbeddedPostgres:
         )
         if not (server._data / "PG_VERSION").exists():
             server._create(durable)
-        if server._pg_ctl("status").returncode != 0:
+        if not server._is_running():
+            server._await_orphans()
             server._boot(_settings(durable, server.socket) | (settings or {}))
         return server
 
@@ -152,11 +155,10 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         """End every connection and the server; idempotent. Raises PostgresFailed."""
-        if self._pg_ctl("status").returncode != 0:
-            return
-        done = self._pg_ctl("stop", "-m", "fast", "-w", "-t", str(_PATIENCE))
-        if done.returncode != 0:
-            raise PostgresFailed(done.stdout + self._log_tail())
+        if self._is_running():
+            done = self._pg_ctl("stop", "-m", "fast", "-w", "-t", str(_PATIENCE))
+            if done.returncode != 0:
+                raise PostgresFailed(done.stdout + self._log_tail())
         shutil.rmtree(self.socket, ignore_errors=True)
 
     def remove(self) -> None:
@@ -177,6 +179,43 @@ class EmbeddedPostgres:
     @property
     def _log(self) -> Path:
         return self.home / "log"
+
+    def _is_running(self) -> bool:
+        """Not `pg_ctl status`: that takes a killed server whose parent never reaped it for a living one."""
+        return self._postmaster() in self._processes()
+
+    def _postmaster(self) -> int:
+        """The process the lock file names; 0 where there is none."""
+        try:
+            return int((self._data / "postmaster.pid").read_text().split()[0])
+        except (FileNotFoundError, IndexError, ValueError):
+            return 0
+
+    def _processes(self) -> set[int]:
+        """Every process of this cluster: they all work in its data folder. Zombies work nowhere."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdecimal() and (entry / "cwd").readlink() == self._data:
+                    found.add(int(entry.name))
+            except OSError:
+                # Gone meanwhile, or not ours to look at.
+                continue
+        return found
+
+    def _await_orphans(self) -> None:
+        """See the children of a killed server end, and take its locks away. Raises PostgresFailed.
+
+        They notice within a second. The server itself refuses to start before, or for ever if the number of
+        the killed one is still (a zombie's) or again (a stranger's) that of a process.
+        """
+        deadline = time.monotonic() + _ORPHANS_PATIENCE
+        while orphans := self._processes():
+            if time.monotonic() > deadline:
+                raise PostgresFailed(f"processes of a killed server do not end: {sorted(orphans)}")
+            time.sleep(0.05)
+        for lock in (self._data / "postmaster.pid", *self.socket.glob(".s.PGSQL.*")):
+            lock.unlink(missing_ok=True)
 
     def _create(self, durable: bool) -> None:
         # A killed initdb leaves a half-made folder, which the next one refuses.

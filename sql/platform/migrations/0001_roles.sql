@@ -41,7 +41,8 @@ BEGIN
     IF hosted THEN
         CREATE SCHEMA private;
     ELSE
-        IF NOT pg_has_role(current_user, 'streamax_owner', 'MEMBER') THEN
+        -- From 16 on, who makes a role may give it to others, and must give it to himself to act as it.
+        IF NOT strong THEN
             EXECUTE format('GRANT streamax_owner TO %I', current_user);
         END IF;
         CREATE SCHEMA private AUTHORIZATION streamax_owner;
