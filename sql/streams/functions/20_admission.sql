@@ -87,12 +87,18 @@ $$;
 -- gone meanwhile: what was admitted once is answered as it was.
 CREATE OR REPLACE FUNCTION private.first_start(caller uuid, p_request_id uuid, p_fingerprint bytea)
 RETURNS SETOF private.sessions
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = ''
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = ''
 AS $$
-  SELECT v.*
-    FROM private.idempotency i, pg_catalog.jsonb_populate_record(NULL::private.sessions, i.response) v
-   WHERE i.caller = first_start.caller AND i.method = 'StartStream' AND i.request_id = p_request_id
-     AND i.fingerprint = p_fingerprint;
+BEGIN
+  IF caller IS NULL THEN
+    PERFORM private.refuse('TOKEN_MISSING');
+  END IF;
+  RETURN QUERY
+    SELECT v.*
+      FROM private.idempotency i, pg_catalog.jsonb_populate_record(NULL::private.sessions, i.response) v
+     WHERE i.caller = first_start.caller AND i.method = 'StartStream' AND i.request_id = p_request_id
+       AND i.fingerprint = p_fingerprint;
+END;
 $$;
 
 -- Wants a session stopped; what is stopping or stopped already stays as it is.
