@@ -15,11 +15,7 @@ test: setup-dev ## All tests; ONLY=<expression> those that match
 	@exec $(bin)/python -m pytest $(if $(ONLY),-k "$(ONLY)")
 
 check: setup-dev ## Format, lint, types, import rules, protos
-	$(bin)/ruff format --check .
-	$(bin)/ruff check .
-	$(bin)/mypy
-	$(bin)/lint-imports --no-cache
-	scripts/protos check
+	@scripts/check
 
 fmt: setup-dev ## Format and mend what can be mended
 	@$(bin)/ruff check --fix-only --quiet .
