@@ -18,7 +18,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from services.chassis.auth import Access
-from services.chassis.errors import Unimplemented
+from services.chassis.errors import Unavailable, Unimplemented
 from services.chassis.layers import Drain, Layer, LayersConfig
 from services.chassis.layers.mount import mount
 
@@ -43,8 +43,8 @@ class ServerConfig:
     layers: LayersConfig = field(default_factory=LayersConfig)
     #: How long calls in flight may take to finish after a stop.
     grace: timedelta = timedelta(seconds=10)
-    #: Between NOT_SERVING and the refusal of new calls: for load balancers to notice.
-    drain_delay: timedelta = timedelta(0)
+    #: Between NOT_SERVING and the refusal of new calls: for whoever watches our health to hear of it.
+    drain_delay: timedelta = timedelta(milliseconds=100)
     #: How often the dependencies are asked; health tells the truth of at most this plus one timeout ago.
     check_interval: timedelta = timedelta(seconds=1)
     check_timeout: timedelta = timedelta(seconds=1)
@@ -71,7 +71,7 @@ class Server:
         self._server = aio.server(options=_options(config, reuse_port=reuse_port))
         self._handlers: dict[str, Any] = {}
         self._checks: dict[str, tuple[Check, ...]] = {}
-        self._health = health.aio.HealthServicer()
+        self._health = _Health(drain)
         self._polling: asyncio.Task[None] | None = None
         self.port = 0
 
@@ -152,6 +152,20 @@ class Server:
             _log.warning("unhealthy", extra={"rpc_service": service, "detail": str(error) or repr(error)})
             return False
         return True
+
+
+class _Health(health.aio.HealthServicer):
+    """grpcio's own, but a watch ends at the drain: it would hold the whole grace period."""
+
+    def __init__(self, drain: Drain) -> None:
+        super().__init__()
+        self._drain = drain
+
+    async def Watch(self, request: Any, context: Any) -> None:
+        try:
+            await self._drain.bracket(super().Watch(request, context))
+        except Unavailable as error:
+            await context.abort(error.code, error.message)
 
 
 def _status(serving: bool) -> Any:

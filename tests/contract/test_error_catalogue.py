@@ -30,18 +30,18 @@ def _kinds() -> dict[str, type[Error]]:
     return {reason: kind for reason, kind in catalogue().items() if kind.__module__.startswith("services.")}
 
 
-def test_every_promised_reason_is_raised_by_one_class_and_no_other_is():
+def test_every_promised_reason_is_raised_by_one_class_and_no_other_is() -> None:
     promised = {name.removeprefix(_PREFIX) for name, _ in ErrorReason.items()} - {"UNSPECIFIED"}
     assert set(_kinds()) == promised
 
 
 @pytest.mark.parametrize("kind", _kinds().values(), ids=lambda kind: kind.reason)
-def test_a_reason_comes_with_the_code_that_its_comment_promises(kind: type[Error]):
+def test_a_reason_comes_with_the_code_that_its_comment_promises(kind: type[Error]) -> None:
     assert _PROMISED[kind.reason] == kind.code.name
 
 
 @pytest.mark.parametrize("kind", _kinds().values(), ids=lambda kind: kind.reason)
-def test_every_kind_maps_to_a_rich_status_a_client_can_read(kind: type[Error]):
+def test_every_kind_maps_to_a_rich_status_a_client_can_read(kind: type[Error]) -> None:
     status = kind().to_status()
 
     assert status.code == kind.code.value[0]

@@ -49,7 +49,8 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 async def collecting() -> AsyncIterator[Collector]:
     """A collector on a port of its own."""
     collector, server = Collector(), grpc.aio.server()
-    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    stubs: Any = trace_service_pb2_grpc  # Generated without types.
+    stubs.add_TraceServiceServicer_to_server(collector, server)
     collector.port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import grpc
@@ -39,10 +39,12 @@ def _messages() -> tuple[Any, Any]:
     )
     ask.field.add(name="text", number=1, type=string, label=one)
     words = ask.field.add(name="words", number=2, type=string, label=many)
-    words.options.Extensions[validate_pb2.field].repeated.items.string.max_len = 5
+    rules: Any = words.options.Extensions[cast(Any, validate_pb2.field)]
+    rules.repeated.items.string.max_len = 5
     file.message_type.add(name="Answer").field.add(name="text", number=1, type=string, label=one)
     pool = descriptor_pool.Default()
-    added = pool.Add(file) or pool.FindFileByName(file.name)
+    pool.Add(file)
+    added = pool.FindFileByName(file.name)
     messages = (added.message_types_by_name[name] for name in ("Ask", "Answer"))
     ask_class, answer_class = (message_factory.GetMessageClass(each) for each in messages)
     return ask_class, answer_class
@@ -83,13 +85,18 @@ def add_probe_to_server(probe: Probe, server: Any) -> None:
     """What protoc would generate."""
     codec = {"request_deserializer": Ask.FromString, "response_serializer": Answer.SerializeToString}
     handlers = {
-        "OneOne": grpc.unary_unary_rpc_method_handler(probe.one_one, **codec),  # type: ignore[arg-type]
-        "OneMany": grpc.unary_stream_rpc_method_handler(probe.one_many, **codec),  # type: ignore[arg-type]
-        "ManyOne": grpc.stream_unary_rpc_method_handler(probe.many_one, **codec),  # type: ignore[arg-type]
-        "ManyMany": grpc.stream_stream_rpc_method_handler(probe.many_many, **codec),  # type: ignore[arg-type]
+        "OneOne": grpc.unary_unary_rpc_method_handler(probe.one_one, **codec),
+        "OneMany": grpc.unary_stream_rpc_method_handler(probe.one_many, **codec),
+        "ManyOne": grpc.stream_unary_rpc_method_handler(probe.many_one, **codec),
+        "ManyMany": grpc.stream_stream_rpc_method_handler(probe.many_many, **codec),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     server.add_registered_method_handlers(SERVICE, handlers)
+
+
+def raw(channel: grpc.aio.Channel, path: str, *, shape: str = "unary_unary") -> Any:
+    """A method called in bytes."""
+    return getattr(channel, shape)(path)
 
 
 METHODS = ("OneOne", "OneMany", "ManyOne", "ManyMany")

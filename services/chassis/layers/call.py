@@ -1,7 +1,7 @@
 """The words every layer is written in: a method, a call of it, a handler, a layer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ Context = aio.ServicerContext[Any, Any]
 #: Serves a call to its end. A unary response is what it returns, encoded; the
 #: messages of a stream are written on the way, so that a stream is one coroutine
 #: too, and a layer brackets it like any other.
-Handler = Callable[["Call"], Awaitable[bytes | None]]
+Handler = Callable[["Call"], Coroutine[Any, Any, bytes | None]]
 Layer = Callable[["Method", Handler], Handler]
 
 

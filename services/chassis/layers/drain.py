@@ -5,6 +5,7 @@ and then be cut without a word.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from services.chassis.errors import Unavailable
@@ -35,18 +36,23 @@ class Drain:
             return proceed
 
         async def drained(call: Call) -> Any:
-            if self._draining:
-                raise Unavailable.of("server")
-            task = current_task()
-            self._open.add(task)
-            try:
-                return await proceed(call)
-            except asyncio.CancelledError:
-                if not self._draining or call.context.cancelled():
-                    raise
-                task.uncancel()
-                raise Unavailable.of("server") from None
-            finally:
-                self._open.discard(task)
+            return await self.bracket(proceed(call))
 
         return drained
+
+    async def bracket(self, stream: Coroutine[Any, Any, Any]) -> Any:
+        """The stream's outcome; raises Unavailable when the drain ends it."""
+        if self._draining:
+            stream.close()
+            raise Unavailable.of("server")
+        task = current_task()
+        self._open.add(task)
+        try:
+            return await stream
+        except asyncio.CancelledError:
+            # A second cancellation, the caller's, is not ours to answer.
+            if self._draining and task.uncancel() == 0:
+                raise Unavailable.of("server") from None
+            raise
+        finally:
+            self._open.discard(task)

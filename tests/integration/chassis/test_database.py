@@ -74,7 +74,7 @@ def failing(database: support.Database, name: str, body: str) -> str:
 # One statement.
 
 
-async def test_a_statement_in_each_of_the_four_ways(db: Database):
+async def test_a_statement_in_each_of_the_four_ways(db: Database) -> None:
     assert [row["n"] for row in await db.fetch("SELECT n FROM generate_series(1, $1::int) AS n", 3)] == [
         1,
         2,
@@ -88,13 +88,15 @@ async def test_a_statement_in_each_of_the_four_ways(db: Database):
     assert await db.execute("SELECT 1") == "SELECT 1"
 
 
-async def test_json_comes_and_goes_as_python(db: Database):
+async def test_json_comes_and_goes_as_python(db: Database) -> None:
     value = {"a": [1, None, "ü"], "b": {"c": True}}
     assert await db.fetchval("SELECT $1::jsonb", value) == value
     assert await db.fetchval("SELECT $1::json", value) == value
 
 
-async def test_a_refusal_raised_in_sql_is_its_kind_with_its_details(database: support.Database, db: Database):
+async def test_a_refusal_raised_in_sql_is_its_kind_with_its_details(
+    database: support.Database, db: Database
+) -> None:
     missing = failing(
         database,
         "refuse_missing",
@@ -110,7 +112,7 @@ async def test_a_refusal_raised_in_sql_is_its_kind_with_its_details(database: su
 @pytest.mark.parametrize("detail", ["''", "'not json'", "'[1]'", "NULL"])
 async def test_a_refusal_with_odd_details_is_still_its_kind(
     database: support.Database, db: Database, detail: str
-):
+) -> None:
     using = "" if detail == "NULL" else f", DETAIL = {detail}"
     odd = failing(
         database,
@@ -121,7 +123,7 @@ async def test_a_refusal_with_odd_details_is_still_its_kind(
         await db.fetchval(odd)
 
 
-async def test_a_reason_nobody_knows_is_our_fault(database: support.Database, db: Database):
+async def test_a_reason_nobody_knows_is_our_fault(database: support.Database, db: Database) -> None:
     unknown = failing(
         database, "refuse_unknown", "RAISE EXCEPTION USING ERRCODE = 'SX001', MESSAGE = 'NOT_A_REASON';"
     )
@@ -130,7 +132,7 @@ async def test_a_reason_nobody_knows_is_our_fault(database: support.Database, db
     assert "NOT_A_REASON" in caught.value.private
 
 
-async def test_an_error_nobody_foresaw_stays_what_it_is(db: Database):
+async def test_an_error_nobody_foresaw_stays_what_it_is(db: Database) -> None:
     with pytest.raises(asyncpg.UndefinedTableError):
         await db.fetchval("SELECT * FROM private.no_such_table")
     with pytest.raises(asyncpg.DivisionByZeroError):
@@ -143,7 +145,7 @@ async def test_an_error_nobody_foresaw_stays_what_it_is(db: Database):
 @pytest.mark.parametrize("state", ["40001", "40P01"])
 async def test_what_postgresql_rolled_back_is_sent_again(
     database: support.Database, db: Database, state: str
-):
+) -> None:
     # A sequence is not rolled back: it counts the attempts.
     database.run("CREATE SEQUENCE private.tries; GRANT USAGE ON SEQUENCE private.tries TO streamax_streams")
     flaky = failing(
@@ -155,7 +157,7 @@ async def test_what_postgresql_rolled_back_is_sent_again(
     assert await db.fetchval("SELECT nextval('private.tries')") == 5
 
 
-async def test_a_lasting_conflict_becomes_contention(database: support.Database, db: Database):
+async def test_a_lasting_conflict_becomes_contention(database: support.Database, db: Database) -> None:
     hopeless = failing(database, "hopeless", "RAISE EXCEPTION USING ERRCODE = '40001';")
     with pytest.raises(Contention) as caught:
         await db.fetchval(hopeless)
@@ -165,7 +167,7 @@ async def test_a_lasting_conflict_becomes_contention(database: support.Database,
 # Time.
 
 
-async def test_the_server_ends_what_runs_longer_than_the_configured_time(database: support.Database):
+async def test_the_server_ends_what_runs_longer_than_the_configured_time(database: support.Database) -> None:
     config = DatabaseConfig(
         url=database.dsn("streamax_streams"), pool_min=1, statement_timeout=timedelta(milliseconds=100)
     )
@@ -175,7 +177,7 @@ async def test_the_server_ends_what_runs_longer_than_the_configured_time(databas
         assert await db.fetchval("SELECT 1") == 1
 
 
-async def test_a_statement_ends_when_the_callers_time_does(database: support.Database, db: Database):
+async def test_a_statement_ends_when_the_callers_time_does(database: support.Database, db: Database) -> None:
     async def call() -> None:
         deadline.use_deadline(asyncio.get_running_loop().time() + 0.15)
         await db.fetchval("SELECT pg_sleep(30)")
@@ -188,7 +190,7 @@ async def test_a_statement_ends_when_the_callers_time_does(database: support.Dat
     assert await db.fetchval("SELECT 1") == 1
 
 
-async def test_cancelling_the_caller_cancels_the_statement(database: support.Database, db: Database):
+async def test_cancelling_the_caller_cancels_the_statement(database: support.Database, db: Database) -> None:
     running = asyncio.create_task(db.fetchval("SELECT pg_sleep(30)"))
     await until_busy(database)
     running.cancel()
@@ -198,7 +200,9 @@ async def test_cancelling_the_caller_cancels_the_statement(database: support.Dat
     assert await db.fetchval("SELECT 1") == 1
 
 
-async def test_a_caller_who_leaves_the_rpc_cancels_the_statement(database: support.Database, db: Database):
+async def test_a_caller_who_leaves_the_rpc_cancels_the_statement(
+    database: support.Database, db: Database
+) -> None:
     async def slow(_: Any, context: Context) -> Any:
         return Answer(text=await db.fetchval("SELECT pg_sleep(30)::text"))
 
@@ -209,7 +213,9 @@ async def test_a_caller_who_leaves_the_rpc_cancels_the_statement(database: suppo
         await until_idle(database)
 
 
-async def test_an_rpc_that_runs_out_of_time_in_the_database_says_so(database: support.Database, db: Database):
+async def test_an_rpc_that_runs_out_of_time_in_the_database_says_so(
+    database: support.Database, db: Database
+) -> None:
     async def slow(_: Any, context: Context) -> Any:
         return Answer(text=await db.fetchval("SELECT pg_sleep(30)::text"))
 
@@ -220,7 +226,7 @@ async def test_an_rpc_that_runs_out_of_time_in_the_database_says_so(database: su
     await until_idle(database)
 
 
-async def test_statements_queue_for_a_connection_in_turn(db: Database):
+async def test_statements_queue_for_a_connection_in_turn(db: Database) -> None:
     order: list[int] = []
 
     async def use(number: int) -> None:
@@ -231,7 +237,7 @@ async def test_statements_queue_for_a_connection_in_turn(db: Database):
     assert order == list(range(20))
 
 
-async def test_a_statement_that_gets_no_connection_in_time_was_never_sent(database: support.Database):
+async def test_a_statement_that_gets_no_connection_in_time_was_never_sent(database: support.Database) -> None:
     config = DatabaseConfig(
         url=database.dsn("streamax_streams"),
         pool_min=1,
@@ -252,7 +258,7 @@ async def test_a_statement_that_gets_no_connection_in_time_was_never_sent(databa
 
 async def test_someone_who_gives_up_waiting_does_not_keep_a_connection(
     database: support.Database, db: Database
-):
+) -> None:
     for _ in range(30):
         holding = asyncio.create_task(db.fetchval("SELECT pg_sleep(0.01)"))
         await asyncio.sleep(0)
@@ -268,14 +274,14 @@ async def test_someone_who_gives_up_waiting_does_not_keep_a_connection(
 # What one borrower leaves to the next.
 
 
-async def test_a_callers_name_does_not_reach_the_next_statement(db: Database):
+async def test_a_callers_name_does_not_reach_the_next_statement(db: Database) -> None:
     caller = str(uuid4())
     seen = await db.fetchval("SELECT set_config('streamax.caller', $1, true)", caller)
     assert seen == caller
     assert not await db.fetchval("SELECT current_setting('streamax.caller', true)")
 
 
-async def test_concurrent_callers_never_see_each_others_name(database: support.Database):
+async def test_concurrent_callers_never_see_each_others_name(database: support.Database) -> None:
     database.run(
         """
         CREATE FUNCTION private.whoami(caller text) RETURNS text LANGUAGE plpgsql AS $$
@@ -294,14 +300,14 @@ async def test_concurrent_callers_never_see_each_others_name(database: support.D
     assert seen == callers
 
 
-async def test_the_service_cannot_become_anybody_else(db: Database):
+async def test_the_service_cannot_become_anybody_else(db: Database) -> None:
     for role in ("streamax_owner", "streamax_users", "service_role", "postgres"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await db.execute(f"SET ROLE {role}")
     assert await db.fetchval("SELECT current_user::text") == "streamax_streams"
 
 
-async def test_a_transaction_left_open_does_not_reach_the_next_borrower(db: Database):
+async def test_a_transaction_left_open_does_not_reach_the_next_borrower(db: Database) -> None:
     await db.execute("BEGIN")
     started, now = (
         await asyncio.gather(db.fetchval("SELECT now()"), asyncio.sleep(0.05, None)),
@@ -310,7 +316,7 @@ async def test_a_transaction_left_open_does_not_reach_the_next_borrower(db: Data
     assert now > started[0]
 
 
-async def test_a_failed_transaction_does_not_reach_the_next_borrower(db: Database):
+async def test_a_failed_transaction_does_not_reach_the_next_borrower(db: Database) -> None:
     await db.execute("BEGIN")
     assert await db.fetchval("SELECT 1") == 1
 
@@ -334,13 +340,13 @@ async def count(db: Database, table: str) -> int:
     return number
 
 
-async def test_a_transaction_commits_at_its_end(db: Database, table: str):
+async def test_a_transaction_commits_at_its_end(db: Database, table: str) -> None:
     async with db.transaction() as connection:
         await connection.execute(f"INSERT INTO {table} VALUES (1), (2)")
     assert await count(db, table) == 2
 
 
-async def test_a_transaction_is_rolled_back_by_any_error(db: Database, table: str):
+async def test_a_transaction_is_rolled_back_by_any_error(db: Database, table: str) -> None:
     async def work() -> None:
         async with db.transaction() as connection:
             await connection.execute(f"INSERT INTO {table} VALUES (1)")
@@ -351,7 +357,9 @@ async def test_a_transaction_is_rolled_back_by_any_error(db: Database, table: st
     assert await count(db, table) == 0
 
 
-async def test_a_cancelled_transaction_is_rolled_back(database: support.Database, db: Database, table: str):
+async def test_a_cancelled_transaction_is_rolled_back(
+    database: support.Database, db: Database, table: str
+) -> None:
     async def work() -> None:
         async with db.transaction() as connection:
             await connection.execute(f"INSERT INTO {table} VALUES (1)")
@@ -367,7 +375,9 @@ async def test_a_cancelled_transaction_is_rolled_back(database: support.Database
         assert await count(db, table) == 0
 
 
-async def test_a_conflict_inside_a_transaction_is_contention(database: support.Database, db: Database):
+async def test_a_conflict_inside_a_transaction_is_contention(
+    database: support.Database, db: Database
+) -> None:
     conflict = failing(database, "conflict", "RAISE EXCEPTION USING ERRCODE = '40001';")
     with pytest.raises(Contention):
         async with db.transaction() as connection:
@@ -379,7 +389,7 @@ async def test_a_conflict_inside_a_transaction_is_contention(database: support.D
 
 async def test_an_idle_connection_that_was_lost_is_replaced_unnoticed(
     database: support.Database, db: Database
-):
+) -> None:
     await db.fetchval("SELECT 1")
     assert await kick(database)
     async with asyncio.timeout(5):
@@ -393,7 +403,7 @@ async def test_an_idle_connection_that_was_lost_is_replaced_unnoticed(
 
 async def test_a_statement_that_loses_its_connection_is_unavailable_and_the_next_is_not(
     database: support.Database, db: Database
-):
+) -> None:
     running = asyncio.create_task(db.fetchval("SELECT pg_sleep(30)"))
     await until_busy(database)
     await kick(database)
@@ -403,7 +413,7 @@ async def test_a_statement_that_loses_its_connection_is_unavailable_and_the_next
     assert await db.fetchval("SELECT 1") == 1
 
 
-async def test_a_database_that_restarts_is_unavailable_until_it_is_back(tmp_path: Path):
+async def test_a_database_that_restarts_is_unavailable_until_it_is_back(tmp_path: Path) -> None:
     server = await asyncio.to_thread(EmbeddedPostgres.start, tmp_path / "server", durable=False)
     try:
         config = DatabaseConfig(url=server.dsn(), pool_min=2, connect_timeout=timedelta(seconds=2))
@@ -418,18 +428,19 @@ async def test_a_database_that_restarts_is_unavailable_until_it_is_back(tmp_path
         await asyncio.to_thread(server.remove)
 
 
-async def test_a_database_that_is_not_there_is_waited_for_and_then_refused(database: support.Database):
+async def test_a_database_that_is_not_there_is_waited_for_and_then_refused(
+    database: support.Database,
+) -> None:
     config = DatabaseConfig(
         url=database.dsn("streamax_streams").replace(database.name, "no_such_database"),
         start_timeout=timedelta(seconds=0.5),
     )
     with pytest.raises(Unavailable) as caught:
-        async with Database(config, application_name="test"):
-            raise AssertionError("entered")
+        await Database(config, application_name="test").__aenter__()
     assert "no_such_database" in caught.value.private
 
 
-async def test_closing_waits_for_nobody_for_long(database: support.Database):
+async def test_closing_waits_for_nobody_for_long(database: support.Database) -> None:
     config = DatabaseConfig(url=database.dsn("streamax_streams"), pool_min=1)
     async with Database(config, application_name="test") as db:
         running = asyncio.create_task(db.fetchval("SELECT pg_sleep(30)"))
@@ -441,7 +452,7 @@ async def test_closing_waits_for_nobody_for_long(database: support.Database):
     await until_idle(database)
 
 
-async def test_connections_are_replaced_when_they_are_old(database: support.Database):
+async def test_connections_are_replaced_when_they_are_old(database: support.Database) -> None:
     config = DatabaseConfig(url=database.dsn("streamax_streams"), pool_min=1, pool_max=1)
     async with Database(config, application_name="test") as db:
         first = await db.fetchval("SELECT pg_backend_pid()")
@@ -451,7 +462,7 @@ async def test_connections_are_replaced_when_they_are_old(database: support.Data
         assert await db.fetchval("SELECT pg_backend_pid()") != first
 
 
-async def test_an_operator_sees_who_is_connected(database: support.Database, db: Database):
+async def test_an_operator_sees_who_is_connected(database: support.Database, db: Database) -> None:
     async with database.connect() as admin:
         names = await admin.fetch(
             "SELECT application_name FROM pg_stat_activity WHERE usename = 'streamax_streams'"
@@ -459,7 +470,7 @@ async def test_an_operator_sees_who_is_connected(database: support.Database, db:
     assert "chassis test" in {row["application_name"] for row in names}
 
 
-async def test_a_password_comes_from_a_file(tmp_path: Path):
+async def test_a_password_comes_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     with support.embedded_cluster() as server:
         connection = await asyncpg.connect(server.dsn())
@@ -482,14 +493,14 @@ async def test_a_password_comes_from_a_file(tmp_path: Path):
 # Start-up check.
 
 
-async def test_a_migrated_database_is_protected(db: Database):
+async def test_a_migrated_database_is_protected(db: Database) -> None:
     await db.refuse_unprotected_tables()
 
 
 @pytest.mark.parametrize("schema", ["public", "private"])
 async def test_a_table_without_row_level_security_is_refused_by_name(
     database: support.Database, db: Database, schema: str
-):
+) -> None:
     database.run(f"CREATE TABLE {schema}.forgotten (n int)")
     with pytest.raises(UnprotectedTables, match=rf"{schema}\.forgotten"):
         await db.refuse_unprotected_tables()
@@ -509,7 +520,7 @@ class Heard:
             return await self.payloads.get()
 
 
-async def test_a_listener_hears_of_its_connection_and_of_every_payload(db: Database):
+async def test_a_listener_hears_of_its_connection_and_of_every_payload(db: Database) -> None:
     heard = Heard()
     await db.listen("changes", heard.payloads.put_nowait)
     assert await heard.next() == ""
@@ -520,7 +531,7 @@ async def test_a_listener_hears_of_its_connection_and_of_every_payload(db: Datab
 
 async def test_a_listener_that_lost_its_connection_is_told_and_hears_again(
     database: support.Database, db: Database
-):
+) -> None:
     heard = Heard()
     await db.listen("changes", heard.payloads.put_nowait)
     assert await heard.next() == ""
@@ -531,7 +542,7 @@ async def test_a_listener_that_lost_its_connection_is_told_and_hears_again(
     assert await heard.next() == "after"
 
 
-async def test_listeners_of_several_channels_hear_their_own(db: Database):
+async def test_listeners_of_several_channels_hear_their_own(db: Database) -> None:
     first, second, third = Heard(), Heard(), Heard()
     await db.listen("first", first.payloads.put_nowait)
     assert await first.next() == ""

@@ -34,7 +34,7 @@ async def forever(_: Any, context: Context) -> Any:
     await asyncio.Event().wait()
 
 
-async def test_the_handler_knows_what_remains_a_little_less_than_the_caller_gave():
+async def test_the_handler_knows_what_remains_a_little_less_than_the_caller_gave() -> None:
     async with serving(Probe(one_one=remaining)) as served:
         left = float((await served.stub.OneOne(Ask(), timeout=10)).text)
         assert 9.5 < left < 10.1
@@ -42,14 +42,14 @@ async def test_the_handler_knows_what_remains_a_little_less_than_the_caller_gave
         assert 0.05 < left < 0.095
 
 
-async def test_a_call_without_a_deadline_gets_the_default():
+async def test_a_call_without_a_deadline_gets_the_default() -> None:
     async with serving(Probe(one_one=forever), layers=LayersConfig(deadline=CONFIG)) as served:
         began = time.monotonic()
         assert isinstance(await refusal(served), DeadlineExceeded)
         assert 0.25 < time.monotonic() - began < 2
 
 
-async def test_an_overrun_is_answered_with_a_reason_before_the_caller_hangs_up():
+async def test_an_overrun_is_answered_with_a_reason_before_the_caller_hangs_up() -> None:
     async with serving(Probe(one_one=forever)) as served:
         error = await refusal(served, timeout=0.5)
     # gRPC's own DEADLINE_EXCEEDED, made at the client, has no details of ours.
@@ -57,7 +57,7 @@ async def test_an_overrun_is_answered_with_a_reason_before_the_caller_hangs_up()
     assert error.message == "The deadline passed."
 
 
-async def test_more_time_than_is_ever_given_is_refused():
+async def test_more_time_than_is_ever_given_is_refused() -> None:
     async with serving(Probe(), layers=LayersConfig(deadline=CONFIG)) as served:
         error = await refusal(served, timeout=65)
         assert isinstance(error, InvalidField)
@@ -65,7 +65,7 @@ async def test_more_time_than_is_ever_given_is_refused():
         assert await served.stub.OneOne(Ask(), timeout=60)
 
 
-async def test_too_little_time_begins_nothing():
+async def test_too_little_time_begins_nothing() -> None:
     reached = []
 
     async def note(_: Any, context: Context) -> Any:
@@ -81,7 +81,7 @@ async def test_too_little_time_begins_nothing():
     assert not reached
 
 
-async def test_a_stream_without_a_deadline_has_none():
+async def test_a_stream_without_a_deadline_has_none() -> None:
     async def slow(_: Any, context: Context) -> AsyncIterator[Any]:
         assert deadline.remaining() is None
         for _number in range(3):
@@ -92,7 +92,7 @@ async def test_a_stream_without_a_deadline_has_none():
         assert len([each async for each in served.stub.OneMany(Ask())]) == 3
 
 
-async def test_a_stream_with_a_deadline_ends_by_it():
+async def test_a_stream_with_a_deadline_ends_by_it() -> None:
     async def endless(_: Any, context: Context) -> AsyncIterator[Any]:
         yield Answer()
         await asyncio.Event().wait()
@@ -103,12 +103,12 @@ async def test_a_stream_with_a_deadline_ends_by_it():
     assert from_rpc_error(caught.value).message == "The deadline passed."
 
 
-async def test_a_stream_may_ask_for_more_than_a_unary_call():
+async def test_a_stream_may_ask_for_more_than_a_unary_call() -> None:
     async with serving(Probe(), layers=LayersConfig(deadline=CONFIG)) as served:
         assert [each.text async for each in served.stub.OneMany(Ask(words=["a"]), timeout=3600)] == ["a"]
 
 
-async def test_a_timeout_inside_the_handler_is_not_taken_for_the_callers():
+async def test_a_timeout_inside_the_handler_is_not_taken_for_the_callers() -> None:
     async def impatient(_: Any, context: Context) -> Any:
         async with asyncio.timeout(0.01):
             await asyncio.Event().wait()
@@ -119,18 +119,18 @@ async def test_a_timeout_inside_the_handler_is_not_taken_for_the_callers():
     assert caught.value.code() is grpc.StatusCode.INTERNAL
 
 
-async def test_the_deadline_of_one_call_does_not_reach_the_next():
+async def test_the_deadline_of_one_call_does_not_reach_the_next() -> None:
     async with serving(Probe(one_one=remaining)) as served:
         await served.stub.OneOne(Ask(), timeout=1)
         assert float((await served.stub.OneOne(Ask())).text) > 10
 
 
-async def test_outside_a_call_there_is_no_deadline():
+async def test_outside_a_call_there_is_no_deadline() -> None:
     assert deadline.remaining() is None
     assert deadline.at_most(3) == 3
 
 
-async def test_what_waits_is_given_the_shorter_time():
+async def test_what_waits_is_given_the_shorter_time() -> None:
     async def both(_: Any, context: Context) -> Any:
         return Answer(text=f"{deadline.at_most(0.2)} {deadline.at_most(100)}")
 

@@ -29,7 +29,7 @@ from services.chassis.errors import (
 )
 from services.chassis.layers import LayersConfig
 from services.chassis.layers.call import Context
-from tests.support.probe import METHODS, Answer, Ask, Probe, ProbeStub, Served, serving
+from tests.support.probe import METHODS, Answer, Ask, Probe, ProbeStub, Served, raw, serving
 
 SHAPES = pytest.mark.parametrize("method", METHODS)
 
@@ -70,12 +70,12 @@ def raising(error: Callable[[], BaseException]) -> Probe:
 
 
 @SHAPES
-async def test_an_answer_comes_through_every_shape(method: str):
+async def test_an_answer_comes_through_every_shape(method: str) -> None:
     async with serving(Probe()) as served:
         assert await answer(served.stub, method, Ask(text="hello", words=["hello"])) == ["hello"]
 
 
-async def test_streams_keep_their_order_both_ways():
+async def test_streams_keep_their_order_both_ways() -> None:
     async with serving(Probe()) as served:
         texts = [f"{number}" for number in range(500)]
         call = served.stub.ManyMany(messages(*texts))
@@ -83,7 +83,7 @@ async def test_streams_keep_their_order_both_ways():
 
 
 @SHAPES
-async def test_a_typed_error_arrives_with_reason_and_details(method: str):
+async def test_a_typed_error_arrives_with_reason_and_details(method: str) -> None:
     async with serving(raising(lambda: ResourceNotFound.of("Session", "s1"))) as served:
         error = await refusal(served.stub, method)
     assert isinstance(error, ResourceNotFound)
@@ -92,7 +92,7 @@ async def test_a_typed_error_arrives_with_reason_and_details(method: str):
 
 
 @SHAPES
-async def test_an_unknown_exception_tells_its_caller_nothing_but_a_trace_id(method: str):
+async def test_an_unknown_exception_tells_its_caller_nothing_but_a_trace_id(method: str) -> None:
     async with serving(raising(lambda: KeyError("the database password is hunter2"))) as served:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await answer(served.stub, method)
@@ -103,7 +103,7 @@ async def test_an_unknown_exception_tells_its_caller_nothing_but_a_trace_id(meth
     assert "KeyError" not in repr(caught.value)
 
 
-async def test_the_log_holds_what_the_caller_is_not_told(caplog: pytest.LogCaptureFixture):
+async def test_the_log_holds_what_the_caller_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
     async with serving(raising(lambda: KeyError("what broke"))) as served:
         error = await refusal(served.stub, "OneOne")
     record = next(each for each in caplog.records if each.message == "rpc failed")
@@ -112,7 +112,7 @@ async def test_the_log_holds_what_the_caller_is_not_told(caplog: pytest.LogCaptu
     assert "what broke" in str(record.exc_info[1])
 
 
-async def test_private_detail_is_logged_and_not_sent(caplog: pytest.LogCaptureFixture):
+async def test_private_detail_is_logged_and_not_sent(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     async with serving(raising(lambda: StateConflict(private="row 7 is locked"))) as served:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -121,7 +121,7 @@ async def test_private_detail_is_logged_and_not_sent(caplog: pytest.LogCaptureFi
     assert any(vars(each).get("detail") == "row 7 is locked" for each in caplog.records)
 
 
-async def test_trailers_set_by_the_handler_survive_a_refusal():
+async def test_trailers_set_by_the_handler_survive_a_refusal() -> None:
     async def watch(_: Any, context: Context) -> AsyncIterator[Any]:
         yield Answer(text="1")
         context.set_trailing_metadata((("last-revision", "1"),))
@@ -134,7 +134,7 @@ async def test_trailers_set_by_the_handler_survive_a_refusal():
     assert isinstance(from_rpc_error(caught.value), StateConflict)
 
 
-async def test_a_refusal_with_many_details_still_fits_into_trailers():
+async def test_a_refusal_with_many_details_still_fits_into_trailers() -> None:
     fields = [FieldViolation(f"items[{number}]", "x" * 1000) for number in range(500)]
     async with serving(raising(lambda: InvalidField("y" * 5000, fields=fields))) as served:
         error = await refusal(served.stub, "OneOne")
@@ -143,7 +143,7 @@ async def test_a_refusal_with_many_details_still_fits_into_trailers():
 
 
 @SHAPES
-async def test_a_caller_who_leaves_cancels_the_handler(method: str):
+async def test_a_caller_who_leaves_cancels_the_handler(method: str) -> None:
     began, cancelled = asyncio.Event(), asyncio.Event()
 
     async def wait() -> None:
@@ -169,7 +169,7 @@ async def test_a_caller_who_leaves_cancels_the_handler(method: str):
         await asyncio.gather(calling, return_exceptions=True)
 
 
-async def test_a_stream_that_its_caller_leaves_is_closed_at_once():
+async def test_a_stream_that_its_caller_leaves_is_closed_at_once() -> None:
     closed = asyncio.Event()
 
     async def endless(_: Any, context: Context) -> AsyncIterator[Any]:
@@ -188,14 +188,14 @@ async def test_a_stream_that_its_caller_leaves_is_closed_at_once():
 
 
 @SHAPES
-async def test_a_message_over_the_limit_is_refused_by_name(method: str):
+async def test_a_message_over_the_limit_is_refused_by_name(method: str) -> None:
     async with serving(Probe(), layers=LayersConfig(max_message_bytes=1000)) as served:
         error = await refusal(served.stub, method, Ask(text="x" * 2000))
     assert isinstance(error, MessageTooLarge)
     assert error.metadata["limit_bytes"] == "1000"
 
 
-async def test_a_message_far_over_the_limit_is_refused_by_grpc_itself():
+async def test_a_message_far_over_the_limit_is_refused_by_grpc_itself() -> None:
     # Above four times the limit gRPC core answers before any Python runs: the
     # code is right, the reason is missing, and nothing was parsed.
     async with serving(Probe(), layers=LayersConfig(max_message_bytes=1000)) as served:
@@ -205,27 +205,22 @@ async def test_a_message_far_over_the_limit_is_refused_by_grpc_itself():
 
 
 @SHAPES
-async def test_bytes_that_are_no_message_are_an_invalid_request(method: str):
+async def test_bytes_that_are_no_message_are_an_invalid_request(method: str) -> None:
     async with serving(Probe()) as served:
-        path = f"/tests.probe.Probe/{method}"
-        raw = {
-            "OneOne": served.channel.unary_unary,
-            "OneMany": served.channel.unary_stream,
-            "ManyOne": served.channel.stream_unary,
-            "ManyMany": served.channel.stream_stream,
-        }[method](path)
+        shape = method.replace("One", "_unary").replace("Many", "_stream").removeprefix("_")
+        called = raw(served.channel, f"/tests.probe.Probe/{method}", shape=shape)
 
         async def garbage() -> AsyncIterator[bytes]:
             yield b"\xff\xff\xff"
 
-        call = raw(garbage() if method.startswith("Many") else b"\xff\xff\xff")
+        call = called(garbage() if method.startswith("Many") else b"\xff\xff\xff")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             _ = [each async for each in call] if method.endswith("Many") else await call
     assert isinstance(from_rpc_error(caught.value), InvalidField)
 
 
 @SHAPES
-async def test_rules_beside_the_fields_are_enforced_and_named(method: str):
+async def test_rules_beside_the_fields_are_enforced_and_named(method: str) -> None:
     async with serving(Probe()) as served:
         error = await refusal(served.stub, method, Ask(words=["short", "far too long"]))
     assert isinstance(error, InvalidField)
@@ -233,20 +228,20 @@ async def test_rules_beside_the_fields_are_enforced_and_named(method: str):
     assert "5" in error.fields[0].description
 
 
-async def test_an_unknown_method_is_refused_with_a_reason():
+async def test_an_unknown_method_is_refused_with_a_reason() -> None:
     async with serving(Probe()) as served:
         for path in ("/tests.probe.Probe/Nothing", "/no.such.Service/Method"):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await served.channel.unary_unary(path)(b"anything")
+                await raw(served.channel, path)(b"anything")
             assert isinstance(from_rpc_error(caught.value), Unimplemented)
 
 
-async def test_an_unknown_streaming_method_is_refused_with_a_reason():
+async def test_an_unknown_streaming_method_is_refused_with_a_reason() -> None:
     async def bytes_() -> AsyncIterator[bytes]:
         yield b"anything"
 
     async with serving(Probe()) as served:
-        call = served.channel.stream_stream("/no.such.Service/Stream")(bytes_())
+        call = raw(served.channel, "/no.such.Service/Stream", shape="stream_stream")(bytes_())
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             _ = [each async for each in call]
     assert isinstance(from_rpc_error(caught.value), Unimplemented)
@@ -255,7 +250,7 @@ async def test_an_unknown_streaming_method_is_refused_with_a_reason():
 # Who may call.
 
 
-async def test_the_principal_of_a_call_is_its_tokens_and_reaches_the_handler():
+async def test_the_principal_of_a_call_is_its_tokens_and_reaches_the_handler() -> None:
     seen: list[UUID] = []
 
     async def who(_: Any, context: Context) -> Any:
@@ -268,7 +263,7 @@ async def test_the_principal_of_a_call_is_its_tokens_and_reaches_the_handler():
     assert seen == [subject]
 
 
-async def test_principals_of_concurrent_calls_do_not_mix():
+async def test_principals_of_concurrent_calls_do_not_mix() -> None:
     async def who(_: Any, context: Context) -> Any:
         before = require_user()
         await asyncio.sleep(0)
@@ -283,7 +278,7 @@ async def test_principals_of_concurrent_calls_do_not_mix():
     assert [each.text for each in answers] == [str(subject) for subject in subjects]
 
 
-async def test_a_public_method_sees_nobody_even_after_a_user_has_called():
+async def test_a_public_method_sees_nobody_even_after_a_user_has_called() -> None:
     async def who(_: Any, context: Context) -> Any:
         return Answer(text=repr(current_principal()))
 
@@ -310,26 +305,26 @@ async def test_a_public_method_sees_nobody_even_after_a_user_has_called():
 )
 async def test_strangers_are_refused_before_the_handler(
     method: str, metadata: Callable[[Served], Any], kind: type[Error]
-):
+) -> None:
     async with serving(raising(AssertionError), access=Access.USER) as served:
         error = await refusal(served.stub, method, metadata=metadata(served))
     assert type(error) is kind
 
 
-async def test_a_method_for_services_refuses_users_and_serves_services():
+async def test_a_method_for_services_refuses_users_and_serves_services() -> None:
     async with serving(Probe(), access=Access.SERVICE) as served:
         assert isinstance(await refusal(served.stub, "OneOne", metadata=served.user()), RoleRequired)
         assert await answer(served.stub, "OneOne", metadata=served.user(role="service_role")) == ["a"]
 
 
-async def test_a_stranger_is_refused_before_the_request_is_parsed():
+async def test_a_stranger_is_refused_before_the_request_is_parsed() -> None:
     async with serving(Probe(), access=Access.USER) as served:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await served.channel.unary_unary("/tests.probe.Probe/OneOne")(b"\xff\xff\xff")
+            await raw(served.channel, "/tests.probe.Probe/OneOne")(b"\xff\xff\xff")
     assert isinstance(from_rpc_error(caught.value), TokenMissing)
 
 
-async def test_an_open_stream_ends_when_its_token_does():
+async def test_an_open_stream_ends_when_its_token_does() -> None:
     began = asyncio.Event()
 
     async def endless(_: Any, context: Context) -> AsyncIterator[Any]:
@@ -344,7 +339,7 @@ async def test_an_open_stream_ends_when_its_token_does():
     assert isinstance(error, TokenExpired)
 
 
-async def test_the_status_is_googles_so_that_any_client_can_read_it():
+async def test_the_status_is_googles_so_that_any_client_can_read_it() -> None:
     async with serving(raising(lambda: StateConflict(metadata={"status": "stopped"}))) as served:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await answer(served.stub, "OneOne")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from functools import partial
 
 import pytest
 
@@ -37,7 +38,7 @@ async def first_of(*programs: Program) -> Program:
 
 async def test_one_of_two_processes_leads_and_the_other_takes_over_from_a_killed_one(
     database: support.Database,
-):
+) -> None:
     url = database.dsn("streamax_streams")
     async with running("lead", url) as one, running("lead", url) as two:
         leader = await first_of(one, two)
@@ -55,7 +56,7 @@ async def test_one_of_two_processes_leads_and_the_other_takes_over_from_a_killed
 
 async def test_a_leader_that_loses_its_connection_stops_working_and_stands_again(
     database: support.Database, db: Database
-):
+) -> None:
     epochs: asyncio.Queue[int] = asyncio.Queue()
     working: list[int] = []
 
@@ -79,14 +80,14 @@ async def test_a_leader_that_loses_its_connection_stops_working_and_stands_again
     assert not working
 
 
-async def test_two_elections_have_a_leader_each(db: Database):
+async def test_two_elections_have_a_leader_each(db: Database) -> None:
     led: asyncio.Queue[str] = asyncio.Queue()
 
-    async def work(name: str) -> None:
+    async def work(name: str, epoch: int) -> None:
         led.put_nowait(name)
         await asyncio.Event().wait()
 
-    tasks = [asyncio.create_task(lead(db, name, lambda _, name=name: work(name))) for name in ("a", "b")]
+    tasks = [asyncio.create_task(lead(db, name, partial(work, name))) for name in ("a", "b")]
     async with asyncio.timeout(10):
         assert {await led.get(), await led.get()} == {"a", "b"}
     for task in tasks:
@@ -94,7 +95,7 @@ async def test_two_elections_have_a_leader_each(db: Database):
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_an_error_of_the_work_is_the_end_of_the_leader(db: Database):
+async def test_an_error_of_the_work_is_the_end_of_the_leader(db: Database) -> None:
     async def work(epoch: int) -> None:
         raise KeyError(epoch)
 
@@ -103,7 +104,9 @@ async def test_an_error_of_the_work_is_the_end_of_the_leader(db: Database):
             await lead(db, "test", work)
 
 
-async def test_who_is_told_to_stop_gives_the_lead_away_at_once(database: support.Database, db: Database):
+async def test_who_is_told_to_stop_gives_the_lead_away_at_once(
+    database: support.Database, db: Database
+) -> None:
     led = asyncio.Event()
 
     async def work(epoch: int) -> None:
@@ -123,7 +126,9 @@ async def test_who_is_told_to_stop_gives_the_lead_away_at_once(database: support
     await asyncio.gather(successor, return_exceptions=True)
 
 
-async def test_an_election_waits_for_a_database_that_is_away(database: support.Database, db: Database):
+async def test_an_election_waits_for_a_database_that_is_away(
+    database: support.Database, db: Database
+) -> None:
     # The election's own connections are refused, then allowed again.
     database.run("ALTER ROLE streamax_streams CONNECTION LIMIT 0")
     led = asyncio.Event()
@@ -145,7 +150,7 @@ async def test_an_election_waits_for_a_database_that_is_away(database: support.D
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_the_record_says_who_leads(database: support.Database):
+async def test_the_record_says_who_leads(database: support.Database) -> None:
     config = DatabaseConfig(url=database.dsn("streamax_users"), pool_min=1)
     led = asyncio.Event()
 

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import grpc
@@ -34,7 +35,9 @@ async def ask(port: int, text: str = "") -> int:
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-async def test_a_service_says_when_it_is_ready_and_stops_when_told(workers: int, told: signal.Signals):
+async def test_a_service_says_when_it_is_ready_and_stops_when_told(
+    workers: int, told: signal.Signals
+) -> None:
     port = free_port()
     async with running("serve", str(port), str(workers)) as program:
         line = await program.until_logged(ready)
@@ -47,7 +50,7 @@ async def test_a_service_says_when_it_is_ready_and_stops_when_told(workers: int,
     assert not any(map(psutil.pid_exists, pids))
 
 
-async def test_connections_spread_over_the_workers():
+async def test_connections_spread_over_the_workers() -> None:
     port = free_port()
     async with running("serve", str(port), "2") as program:
         await program.until_logged(ready)
@@ -55,7 +58,7 @@ async def test_connections_spread_over_the_workers():
         assert seen == children(program)
 
 
-async def test_a_worker_that_dies_is_replaced_while_the_other_serves():
+async def test_a_worker_that_dies_is_replaced_while_the_other_serves() -> None:
     port = free_port()
     async with running("serve", str(port), "2") as program:
         await program.until_logged(ready)
@@ -74,14 +77,12 @@ async def test_a_worker_that_dies_is_replaced_while_the_other_serves():
     assert len([line for line in program.logged if ready(line)]) == 1
 
 
-async def test_a_worker_that_dies_again_and_again_is_started_ever_more_slowly():
+async def test_a_worker_that_dies_again_and_again_is_started_ever_more_slowly() -> None:
     async with running("serve", str(free_port()), "2") as program:
         await program.until_logged(ready)
         for deaths in (1, 2):
             os.kill(program.logged_of("worker ready", worker=0)[-1]["pid"], signal.SIGKILL)
-            await program.until_logged(
-                lambda _, deaths=deaths: len(program.logged_of("worker ready", worker=0)) > deaths
-            )
+            await program.until_logged(partial(_back, program, deaths))
         died = [line["time"] for line in program.logged_of("worker died", worker=0)]
         back = [line["time"] for line in program.logged_of("worker ready", worker=0)[1:]]
     first, second = (
@@ -92,7 +93,11 @@ async def test_a_worker_that_dies_again_and_again_is_started_ever_more_slowly():
     assert second >= timedelta(seconds=1)
 
 
-async def test_workers_do_not_outlive_a_killed_parent():
+def _back(program: Program, deaths: int, _line: object) -> bool:
+    return len(program.logged_of("worker ready", worker=0)) > deaths
+
+
+async def test_workers_do_not_outlive_a_killed_parent() -> None:
     port = free_port()
     async with running("serve", str(port), "2") as program:
         await program.until_logged(ready)
@@ -103,7 +108,7 @@ async def test_workers_do_not_outlive_a_killed_parent():
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_a_service_that_cannot_start_fails_and_logs_why_without_its_secrets(workers: str):
+async def test_a_service_that_cannot_start_fails_and_logs_why_without_its_secrets(workers: str) -> None:
     async with running("fail", workers) as program:
         assert await program.ended() == 1
     failure = await program.until_logged(lambda line: line.get("message") == "process failed")
@@ -113,7 +118,7 @@ async def test_a_service_that_cannot_start_fails_and_logs_why_without_its_secret
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-async def test_a_second_signal_ends_what_the_first_did_not(workers: str):
+async def test_a_second_signal_ends_what_the_first_did_not(workers: str) -> None:
     async with running("ignore-stop", workers) as program:
         await program.until_logged(ready)
         program.process.terminate()
@@ -125,7 +130,7 @@ async def test_a_second_signal_ends_what_the_first_did_not(workers: str):
     assert len(program.said) == int(workers)
 
 
-async def test_a_worker_that_does_not_end_is_killed():
+async def test_a_worker_that_does_not_end_is_killed() -> None:
     async with running("deaf", "2") as program:
         await program.until_logged(ready)
         pids = children(program)

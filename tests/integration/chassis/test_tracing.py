@@ -12,7 +12,7 @@ from services.chassis.database import Database
 from services.chassis.errors import Internal, ResourceNotFound, from_rpc_error
 from services.chassis.layers.call import Context
 from tests.support.otlp import attributes, collecting
-from tests.support.probe import Answer, Ask, Probe, serving
+from tests.support.probe import Answer, Ask, Probe, raw, serving
 from tests.support.program import running
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -21,7 +21,7 @@ SAMPLED = (("traceparent", f"00-{TRACE}-{PARENT}-01"),)
 UNSAMPLED = (("traceparent", f"00-{TRACE}-{PARENT}-00"),)
 
 
-async def test_a_sampled_caller_gets_a_span_in_its_trace(spans: InMemorySpanExporter):
+async def test_a_sampled_caller_gets_a_span_in_its_trace(spans: InMemorySpanExporter) -> None:
     async with serving(Probe()) as served:
         await served.stub.OneOne(Ask(), metadata=SAMPLED)
     (span,) = spans.get_finished_spans()
@@ -47,13 +47,13 @@ async def test_a_sampled_caller_gets_a_span_in_its_trace(spans: InMemorySpanExpo
     ],
     ids=["unsampled", "none", "nonsense", "zero-trace", "zero-span", "version", "longer"],
 )
-async def test_nobody_elses_calls_are_recorded(spans: InMemorySpanExporter, metadata: Any):
+async def test_nobody_elses_calls_are_recorded(spans: InMemorySpanExporter, metadata: Any) -> None:
     async with serving(Probe()) as served:
         await served.stub.OneOne(Ask(), metadata=metadata)
     assert not spans.get_finished_spans()
 
 
-async def test_a_streams_span_lasts_as_long_as_the_stream(spans: InMemorySpanExporter):
+async def test_a_streams_span_lasts_as_long_as_the_stream(spans: InMemorySpanExporter) -> None:
     async with serving(Probe()) as served:
         call = served.stub.OneMany(Ask(words=["a", "b"]), metadata=SAMPLED)
         assert await call.read()
@@ -67,7 +67,7 @@ async def _rest(call: Any) -> Any:
         yield message
 
 
-async def test_a_failure_of_ours_marks_the_span_and_a_refusal_does_not(spans: InMemorySpanExporter):
+async def test_a_failure_of_ours_marks_the_span_and_a_refusal_does_not(spans: InMemorySpanExporter) -> None:
     async def fail(request: Any, _: Context) -> Any:
         raise KeyError("a secret") if request.text == "ours" else ResourceNotFound.of("Thing", 1)
 
@@ -83,7 +83,7 @@ async def test_a_failure_of_ours_marks_the_span_and_a_refusal_does_not(spans: In
     assert "a secret" not in ours.to_json()
 
 
-async def test_a_caller_learns_the_id_of_its_own_trace(spans: InMemorySpanExporter):
+async def test_a_caller_learns_the_id_of_its_own_trace(spans: InMemorySpanExporter) -> None:
     async def fail(_: Any, context: Context) -> Any:
         raise KeyError
 
@@ -97,7 +97,7 @@ async def test_a_caller_learns_the_id_of_its_own_trace(spans: InMemorySpanExport
 
 async def test_a_statement_is_a_child_of_its_call_when_that_is_recorded(
     spans: InMemorySpanExporter, db: Database
-):
+) -> None:
     async def read(_: Any, context: Context) -> Any:
         return Answer(text=str(await db.fetchval("SELECT 'a secret'")))
 
@@ -114,7 +114,7 @@ async def test_a_statement_is_a_child_of_its_call_when_that_is_recorded(
         assert not spans.get_finished_spans()
 
 
-async def test_two_services_share_a_trace_at_a_real_collector():
+async def test_two_services_share_a_trace_at_a_real_collector() -> None:
     async with collecting() as collector:
         environment = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
@@ -125,7 +125,7 @@ async def test_two_services_share_a_trace_at_a_real_collector():
             async with running("serve-traced", upstream, environment=environment) as front:
                 address = (await front.until_said(lambda line: "address" in line))["address"]
                 async with grpc.aio.insecure_channel(address) as channel:
-                    call = channel.unary_unary("/tests.probe.Probe/OneOne")
+                    call = raw(channel, "/tests.probe.Probe/OneOne")
                     await call(b"", metadata=SAMPLED, timeout=7)
                 await collector.until(lambda: len(collector.spans) >= 2)
                 logged = [
@@ -140,19 +140,19 @@ async def test_two_services_share_a_trace_at_a_real_collector():
     assert [line["trace_id"] for line in logged] == [TRACE, TRACE]
 
 
-async def test_a_deadline_reaches_the_next_service_a_little_shorter():
+async def test_a_deadline_reaches_the_next_service_a_little_shorter() -> None:
     async with running("serve-traced") as back:
         upstream = (await back.until_said(lambda line: "address" in line))["address"]
         async with running("serve-traced", upstream) as front:
             address = (await front.until_said(lambda line: "address" in line))["address"]
             async with grpc.aio.insecure_channel(address) as channel:
-                answer = await channel.unary_unary("/tests.probe.Probe/OneOne")(b"", timeout=3)
+                answer = await raw(channel, "/tests.probe.Probe/OneOne")(b"", timeout=3)
     left = float(re.findall(rb"[\d.]+", answer)[0])
     assert 1 < left < 3
 
 
 @pytest.mark.parametrize("up", [True, False], ids=["collector-up", "collector-down"])
-async def test_a_stop_flushes_its_spans_and_waits_for_no_collector_long(up: bool):
+async def test_a_stop_flushes_its_spans_and_waits_for_no_collector_long(up: bool) -> None:
     async with collecting() as collector:
         endpoint = collector.endpoint if up else "http://127.0.0.1:9"
         environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "3600000"}
@@ -160,7 +160,7 @@ async def test_a_stop_flushes_its_spans_and_waits_for_no_collector_long(up: bool
             address = (await program.until_said(lambda line: "address" in line))["address"]
             async with grpc.aio.insecure_channel(address) as channel:
                 for _ in range(100):
-                    await channel.unary_unary("/tests.probe.Probe/OneOne")(b"")
+                    await raw(channel, "/tests.probe.Probe/OneOne")(b"")
             assert program.process.stdin is not None
             program.process.stdin.close()
             took = (await program.until_said(lambda line: "shutdown_seconds" in line))["shutdown_seconds"]
@@ -170,11 +170,11 @@ async def test_a_stop_flushes_its_spans_and_waits_for_no_collector_long(up: bool
             await collector.until(lambda: len(collector.spans) == 100)
 
 
-async def test_without_a_collector_nothing_is_recorded_but_calls_have_ids():
+async def test_without_a_collector_nothing_is_recorded_but_calls_have_ids() -> None:
     async with running("serve-traced") as program:
         address = (await program.until_said(lambda line: "address" in line))["address"]
         async with grpc.aio.insecure_channel(address) as channel:
-            await channel.unary_unary("/tests.probe.Probe/OneOne")(b"")
+            await raw(channel, "/tests.probe.Probe/OneOne")(b"")
         line = await program.until_logged(lambda line: line.get("message") == "rpc")
     assert re.fullmatch("[0-9a-f]{32}", line["trace_id"])
     assert line["trace_id"] != "0" * 32

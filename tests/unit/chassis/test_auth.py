@@ -49,7 +49,7 @@ def b64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
-async def test_a_token_becomes_its_principal():
+async def test_a_token_becomes_its_principal() -> None:
     issuer, session = Issuer(), uuid4()
     token = issuer.token(USER, session_id=str(session), act={"sub": str(UUID(int=1))})
     principal = await verifier(issuer).verify(token)
@@ -62,13 +62,13 @@ async def test_a_token_becomes_its_principal():
     assert principal.expires_at > datetime.now(UTC)
 
 
-async def test_a_principal_does_not_print_its_token():
+async def test_a_principal_does_not_print_its_token() -> None:
     issuer = Issuer()
     token = issuer.token(USER)
     assert token not in repr(await verifier(issuer).verify(token))
 
 
-async def test_a_service_has_no_subject_and_needs_no_audience():
+async def test_a_service_has_no_subject_and_needs_no_audience() -> None:
     issuer = Issuer()
     token = issuer.token(USER, role="service_role", aud=None, sub="streams")
     principal = await verifier(issuer).verify(token)
@@ -95,19 +95,19 @@ async def test_a_service_has_no_subject_and_needs_no_audience():
     ],
     ids=str,
 )
-async def test_a_signed_token_with_wrong_claims_is_refused(claims: dict[str, Any]):
+async def test_a_signed_token_with_wrong_claims_is_refused(claims: dict[str, Any]) -> None:
     issuer = Issuer()
     with pytest.raises(TokenInvalid):
         await verifier(issuer).verify(issuer.token(USER, **claims))
 
 
-async def test_one_audience_of_several_is_enough():
+async def test_one_audience_of_several_is_enough() -> None:
     issuer = Issuer()
     token = issuer.token(USER, aud=["elsewhere", "authenticated"])
     assert (await verifier(issuer).verify(token)).subject == USER
 
 
-async def test_another_issuer_is_refused_where_one_is_named():
+async def test_another_issuer_is_refused_where_one_is_named() -> None:
     issuer = Issuer()
     strict = verifier(issuer, issuer="https://us.example")
     with pytest.raises(TokenInvalid):
@@ -115,23 +115,23 @@ async def test_another_issuer_is_refused_where_one_is_named():
     assert await strict.verify(issuer.token(USER, iss="https://us.example"))
 
 
-async def test_an_expired_token_is_refused_as_expired():
+async def test_an_expired_token_is_refused_as_expired() -> None:
     issuer = Issuer()
     with pytest.raises(TokenExpired):
         await verifier(issuer).verify(issuer.token(USER, lifetime=timedelta(seconds=-60)))
 
 
-async def test_clocks_may_differ_by_the_leeway():
+async def test_clocks_may_differ_by_the_leeway() -> None:
     issuer = Issuer()
     assert await verifier(issuer).verify(issuer.token(USER, lifetime=timedelta(seconds=-2)))
 
 
-async def test_a_token_signed_by_another_key_of_the_same_name_is_refused():
+async def test_a_token_signed_by_another_key_of_the_same_name_is_refused() -> None:
     with pytest.raises(TokenInvalid):
         await verifier(Issuer()).verify(Issuer().token(USER))
 
 
-async def test_a_changed_payload_is_refused():
+async def test_a_changed_payload_is_refused() -> None:
     issuer = Issuer()
     header, payload, signature = issuer.token(USER).split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
@@ -141,7 +141,7 @@ async def test_a_changed_payload_is_refused():
         await verifier(issuer).verify(forged)
 
 
-async def test_no_signature_at_all_is_refused():
+async def test_no_signature_at_all_is_refused() -> None:
     issuer = Issuer()
     payload = issuer.token(USER).split(".")[1]
     for header in ({"alg": "none"}, {"alg": "none", "kid": "test-key"}, {"alg": "None"}, {}):
@@ -150,7 +150,7 @@ async def test_no_signature_at_all_is_refused():
                 await verifier(issuer).verify(f"{b64(json.dumps(header).encode())}.{payload}.{signature}")
 
 
-async def test_a_public_key_is_not_taken_for_a_shared_secret():
+async def test_a_public_key_is_not_taken_for_a_shared_secret() -> None:
     # The classic confusion: HS256 with the PEM of the public key as the secret.
     private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = private.public_key().public_bytes(
@@ -172,12 +172,12 @@ async def test_a_public_key_is_not_taken_for_a_shared_secret():
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "..", "é.é.é", "eyJ.eyJ.x", "a" * 10_000, "a.b.c.d.e"])
-async def test_garbage_is_refused(token: str):
+async def test_garbage_is_refused(token: str) -> None:
     with pytest.raises(TokenInvalid):
         await verifier(Issuer()).verify(token)
 
 
-async def test_a_verified_token_is_remembered_for_a_minute():
+async def test_a_verified_token_is_remembered_for_a_minute() -> None:
     source, clock = CountedKeys(Issuer()), ManualClock()
     checks = verifier(source, clock)
     token = source.issuers[0].token(USER)
@@ -189,7 +189,7 @@ async def test_a_verified_token_is_remembered_for_a_minute():
     assert checks.recall(token) is None
 
 
-async def test_a_remembered_token_still_expires():
+async def test_a_remembered_token_still_expires() -> None:
     source, clock = CountedKeys(Issuer()), ManualClock()
     checks = verifier(source, clock)
     token = source.issuers[0].token(USER, lifetime=timedelta(seconds=20))
@@ -199,7 +199,7 @@ async def test_a_remembered_token_still_expires():
         await checks.verify(token)
 
 
-async def test_a_revoked_key_is_noticed_within_its_age_and_a_minute():
+async def test_a_revoked_key_is_noticed_within_its_age_and_a_minute() -> None:
     issuer = Issuer(kid="old")
     source, clock = CountedKeys(issuer), ManualClock()
     checks = verifier(source, clock)
@@ -211,7 +211,7 @@ async def test_a_revoked_key_is_noticed_within_its_age_and_a_minute():
         await checks.verify(token)
 
 
-async def test_what_is_remembered_is_bounded():
+async def test_what_is_remembered_is_bounded() -> None:
     issuer = Issuer()
     checks = verifier(issuer, cache_size=3)
     tokens = [issuer.token(uuid4()) for _ in range(5)]
@@ -220,7 +220,7 @@ async def test_what_is_remembered_is_bounded():
     assert [checks.recall(token) is not None for token in tokens] == [False, False, True, True, True]
 
 
-async def test_a_new_key_is_fetched_when_it_is_first_seen():
+async def test_a_new_key_is_fetched_when_it_is_first_seen() -> None:
     source, clock = CountedKeys(Issuer(kid="one")), ManualClock()
     checks = verifier(source, clock)
     await checks.verify(source.issuers[0].token(USER))
@@ -230,7 +230,7 @@ async def test_a_new_key_is_fetched_when_it_is_first_seen():
     assert source.fetches == 2
 
 
-async def test_a_flood_of_unknown_key_ids_fetches_once_per_cool_down():
+async def test_a_flood_of_unknown_key_ids_fetches_once_per_cool_down() -> None:
     source, clock = CountedKeys(Issuer()), ManualClock()
     checks = verifier(source, clock)
     await checks.verify(source.issuers[0].token(USER))
@@ -250,7 +250,7 @@ async def test_a_flood_of_unknown_key_ids_fetches_once_per_cool_down():
     assert source.fetches == 3
 
 
-async def test_many_calls_at_the_start_fetch_once():
+async def test_many_calls_at_the_start_fetch_once() -> None:
     source = CountedKeys(Issuer())
     checks = verifier(source)
     tokens = [source.issuers[0].token(uuid4()) for _ in range(50)]
@@ -258,7 +258,7 @@ async def test_many_calls_at_the_start_fetch_once():
     assert source.fetches == 1
 
 
-async def test_without_any_keys_nobody_is_refused_but_asked_to_wait():
+async def test_without_any_keys_nobody_is_refused_but_asked_to_wait() -> None:
     source, clock = CountedKeys(Issuer()), ManualClock()
     source.down = True
     checks = verifier(source, clock)
@@ -270,7 +270,7 @@ async def test_without_any_keys_nobody_is_refused_but_asked_to_wait():
     assert await checks.verify(source.issuers[0].token(USER))
 
 
-async def test_keys_at_hand_outlive_an_outage_of_their_source_but_not_for_ever():
+async def test_keys_at_hand_outlive_an_outage_of_their_source_but_not_for_ever() -> None:
     source, clock = CountedKeys(Issuer()), ManualClock()
     checks = verifier(source, clock)
     token = source.issuers[0].token(USER, lifetime=timedelta(hours=5))
@@ -283,7 +283,7 @@ async def test_keys_at_hand_outlive_an_outage_of_their_source_but_not_for_ever()
         await checks.verify(token)
 
 
-async def test_a_key_that_makes_no_sense_does_not_hide_the_others():
+async def test_a_key_that_makes_no_sense_does_not_hide_the_others() -> None:
     issuer = Issuer()
 
     class Source:
@@ -293,7 +293,7 @@ async def test_a_key_that_makes_no_sense_does_not_hide_the_others():
     assert (await verifier(Source()).verify(issuer.token(USER))).subject == USER
 
 
-async def test_a_shared_secret_verifies_and_nothing_weaker_does(tmp_path: Path):
+async def test_a_shared_secret_verifies_and_nothing_weaker_does(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     secret = "a-secret-of-at-least-thirty-two-bytes"
     file.write_text(f"{secret}\n")
@@ -307,21 +307,21 @@ async def test_a_shared_secret_verifies_and_nothing_weaker_does(tmp_path: Path):
         await verifier(SecretKey(file)).verify(jwt.encode(claims, secret, algorithm="HS256"))
 
 
-async def test_keys_come_from_a_file(tmp_path: Path):
+async def test_keys_come_from_a_file(tmp_path: Path) -> None:
     issuer, file = Issuer(), tmp_path / "jwks.json"
     file.write_text(json.dumps({"keys": await issuer.fetch()}))
     assert (await verifier(FileKeys(file)).verify(issuer.token(USER))).subject == USER
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"keys": 1}', '{"keys": [1]}', "not json"])
-async def test_a_file_that_is_no_key_set_is_no_keys(tmp_path: Path, text: str):
+async def test_a_file_that_is_no_key_set_is_no_keys(tmp_path: Path, text: str) -> None:
     file = tmp_path / "jwks.json"
     file.write_text(text)
     with pytest.raises(KeysUnavailable):
         await FileKeys(file).fetch()
 
 
-async def test_keys_come_over_http_in_bounded_size():
+async def test_keys_come_over_http_in_bounded_size() -> None:
     issuer = Issuer()
     bodies = [json.dumps({"keys": await issuer.fetch()}).encode(), b"x" * 300_000]
 
@@ -341,12 +341,12 @@ async def test_keys_come_over_http_in_bounded_size():
         await source.fetch()
 
 
-def test_keys_come_over_http_only():
+def test_keys_come_over_http_only() -> None:
     with pytest.raises(ValueError, match="http"):
         HttpKeys("file:///etc/passwd")
 
 
-def test_two_sources_of_keys_are_one_too_many(tmp_path: Path):
+def test_two_sources_of_keys_are_one_too_many(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give one of"):
         AuthConfig(jwks_file=tmp_path, jwks_url="http://x")
     assert AuthConfig().key_source() is None
@@ -355,7 +355,7 @@ def test_two_sources_of_keys_are_one_too_many(tmp_path: Path):
     assert isinstance(AuthConfig(secret_file=tmp_path).key_source(), SecretKey)
 
 
-def test_the_bearer_scheme_is_read_as_rfc_6750_writes_it():
+def test_the_bearer_scheme_is_read_as_rfc_6750_writes_it() -> None:
     assert bearer("Bearer abc") == "abc"
     assert bearer("bearer abc") == "abc"
     for header in (None, ""):

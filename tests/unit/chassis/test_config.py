@@ -60,7 +60,7 @@ def refused(folder: Path, text: str) -> str:
     return str(caught.value)
 
 
-def test_every_kind_of_value(tmp_path: Path):
+def test_every_kind_of_value(tmp_path: Path) -> None:
     config = load(
         Config,
         written(
@@ -115,21 +115,21 @@ def test_every_kind_of_value(tmp_path: Path):
         ("loud = maybe", "service.toml"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str):
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, named: str) -> None:
     assert named in refused(tmp_path, text)
 
 
-def test_a_missing_key_is_named_with_its_table():
+def test_a_missing_key_is_named_with_its_table() -> None:
     with pytest.raises(ConfigRefused, match=r"missing key 'database\.url'"):
         load(Config, env=NOTHING)
 
 
-def test_a_missing_file_is_named(tmp_path: Path):
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigRefused, match=r"nowhere\.toml"):
         load(Config, tmp_path / "nowhere.toml", env=NOTHING)
 
 
-def test_overrides_win_over_the_environment_and_that_over_the_file(tmp_path: Path):
+def test_overrides_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, "inner.size = 2")
     env = environment({"STREAMAX_DATABASE_URL": "postgresql://env"})
     assert load(Config, path, env=env).database.url == "postgresql://env"
@@ -138,12 +138,12 @@ def test_overrides_win_over_the_environment_and_that_over_the_file(tmp_path: Pat
     assert overridden.inner.size == 9
 
 
-def test_the_environment_can_name_the_file(tmp_path: Path):
+def test_the_environment_can_name_the_file(tmp_path: Path) -> None:
     env = environment({"STREAMAX_CONFIG": str(written(tmp_path, "inner.size = 2"))})
     assert load(Config, env=env).inner.size == 2
 
 
-def test_a_database_url_in_the_environment_is_ignored_by_who_has_no_database():
+def test_a_database_url_in_the_environment_is_ignored_by_who_has_no_database() -> None:
     assert load(Inner, env=environment({"STREAMAX_DATABASE_URL": "postgresql://x"})) == Inner()
 
 
@@ -157,17 +157,17 @@ def test_a_database_url_in_the_environment_is_ignored_by_who_has_no_database():
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "OTEL_TRACES_EXPORTER": "none"}, False),
     ],
 )
-def test_traces_are_exported_where_a_collector_is_named(variables: dict[str, str], expected: bool):
+def test_traces_are_exported_where_a_collector_is_named(variables: dict[str, str], expected: bool) -> None:
     assert environment(variables).exports_traces is expected
 
 
-def test_an_empty_variable_is_none_at_all():
+def test_an_empty_variable_is_none_at_all() -> None:
     assert environment({"STREAMAX_DATABASE_URL": "", "STREAMAX_CONFIG": ""}) == Environment(
         database_url=None, config=None, exports_traces=False
     )
 
 
-def test_values_given_in_code_need_no_spelling(tmp_path: Path):
+def test_values_given_in_code_need_no_spelling(tmp_path: Path) -> None:
     given: dict[str, Any] = {"inner": Inner(size=5), "inner.pause": timedelta(seconds=3)}
     assert load(Config, written(tmp_path, ""), {"inner": given["inner"]}, env=NOTHING).inner.size == 5
     assert load(

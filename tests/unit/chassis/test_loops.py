@@ -52,7 +52,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_it_runs_at_once_and_then_every_interval():
+async def test_it_runs_at_once_and_then_every_interval() -> None:
     work, clock = Work(), ManualClock()
     async with running(work, clock):
         await clock.advance(9)
@@ -65,14 +65,14 @@ async def test_it_runs_at_once_and_then_every_interval():
         await work.until(3)
 
 
-async def test_a_wake_up_runs_it_now():
+async def test_a_wake_up_runs_it_now() -> None:
     work, clock = Work(), ManualClock()
     async with running(work, clock) as loop:
         loop.wake()
         await work.until(2)
 
 
-async def test_many_wake_ups_while_it_pauses_are_one():
+async def test_many_wake_ups_while_it_pauses_are_one() -> None:
     work, clock = Work(), ManualClock()
     async with running(work, clock) as loop:
         for _ in range(100):
@@ -82,7 +82,7 @@ async def test_many_wake_ups_while_it_pauses_are_one():
         assert work.runs == 2
 
 
-async def test_a_wake_up_during_a_run_is_not_lost():
+async def test_a_wake_up_during_a_run_is_not_lost() -> None:
     began, go_on, runs = asyncio.Event(), asyncio.Event(), []
 
     async def run_once() -> Mapping[str, int]:
@@ -101,7 +101,9 @@ async def test_a_wake_up_during_a_run_is_not_lost():
     assert len(runs) == 2
 
 
-async def test_it_outlives_its_errors_and_says_so_with_the_traceback(caplog: pytest.LogCaptureFixture):
+async def test_it_outlives_its_errors_and_says_so_with_the_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     work, clock = Work(), ManualClock()
     work.failing = True
     async with running(work, clock):
@@ -116,7 +118,7 @@ async def test_it_outlives_its_errors_and_says_so_with_the_traceback(caplog: pyt
     assert "the engine is down" in str(record.exc_info[1])
 
 
-async def test_errors_make_it_wait_longer_but_never_more_than_a_minute():
+async def test_errors_make_it_wait_longer_but_never_more_than_a_minute() -> None:
     work, clock = Work(), ManualClock()
     work.failing = True
     async with running(work, clock):
@@ -129,7 +131,7 @@ async def test_errors_make_it_wait_longer_but_never_more_than_a_minute():
         assert clock.monotonic() > 10 * 30
 
 
-async def test_wake_ups_do_not_defeat_the_backoff():
+async def test_wake_ups_do_not_defeat_the_backoff() -> None:
     work, clock = Work(), ManualClock()
     work.failing = True
     async with running(work, clock) as loop:
@@ -139,7 +141,7 @@ async def test_wake_ups_do_not_defeat_the_backoff():
         assert work.runs == 1
 
 
-async def test_jitter_spreads_the_pauses():
+async def test_jitter_spreads_the_pauses() -> None:
     work, clock = Work(), ManualClock()
     moments = []
     async with running(work, clock, jitter=0.5):
@@ -153,7 +155,7 @@ async def test_jitter_spreads_the_pauses():
     assert max(pauses) - min(pauses) > 1
 
 
-async def test_it_logs_only_runs_that_did_something(caplog: pytest.LogCaptureFixture):
+async def test_it_logs_only_runs_that_did_something(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     work, clock = Work(), ManualClock()
     work.counts = {"started": 0}
@@ -166,7 +168,7 @@ async def test_it_logs_only_runs_that_did_something(caplog: pytest.LogCaptureFix
     assert [vars(each)["counts"] for each in caplog.records] == [{"started": 2}]
 
 
-async def test_cancelling_ends_it_in_the_middle_of_a_run():
+async def test_cancelling_ends_it_in_the_middle_of_a_run() -> None:
     began = asyncio.Event()
 
     async def run_once() -> Mapping[str, int]:

@@ -21,24 +21,24 @@ def key_file(folder: Path, text: str, mode: int = 0o600) -> Path:
 
 
 @given(st.binary(max_size=2000), st.binary(max_size=100))
-def test_what_is_sealed_opens_in_its_context(plaintext: bytes, context: bytes):
+def test_what_is_sealed_opens_in_its_context(plaintext: bytes, context: bytes) -> None:
     vault = Vault([KEY])
     assert vault.unseal(vault.seal(plaintext, context=context), context=context) == plaintext
 
 
-def test_the_same_plaintext_never_seals_alike():
+def test_the_same_plaintext_never_seals_alike() -> None:
     vault = Vault([KEY])
     assert vault.seal(b"key", context=b"") != vault.seal(b"key", context=b"")
 
 
-def test_a_value_moved_to_another_context_does_not_open():
+def test_a_value_moved_to_another_context_does_not_open() -> None:
     vault = Vault([KEY])
     sealed = vault.seal(b"key", context=b"session:1")
     with pytest.raises(SealBroken):
         vault.unseal(sealed, context=b"session:2")
 
 
-def test_any_flipped_bit_is_noticed():
+def test_any_flipped_bit_is_noticed() -> None:
     vault = Vault([KEY])
     sealed = vault.seal(b"key", context=b"c")
     for position in range(len(sealed)):
@@ -48,7 +48,7 @@ def test_any_flipped_bit_is_noticed():
             vault.unseal(bytes(tampered), context=b"c")
 
 
-def test_anything_cut_short_is_noticed():
+def test_anything_cut_short_is_noticed() -> None:
     vault = Vault([KEY])
     sealed = vault.seal(b"key", context=b"c")
     for length in range(len(sealed)):
@@ -56,23 +56,23 @@ def test_anything_cut_short_is_noticed():
             vault.unseal(sealed[:length], context=b"c")
 
 
-def test_another_key_does_not_open_it():
+def test_another_key_does_not_open_it() -> None:
     with pytest.raises(SealBroken):
         Vault([OTHER]).unseal(Vault([KEY]).seal(b"key", context=b""), context=b"")
 
 
-def test_the_plaintext_is_not_in_the_sealed_value():
+def test_the_plaintext_is_not_in_the_sealed_value() -> None:
     assert b"canary" not in Vault([KEY]).seal(b"canary" * 10, context=b"canary")
 
 
-def test_a_rotation_opens_the_old_and_seals_with_the_new():
+def test_a_rotation_opens_the_old_and_seals_with_the_new() -> None:
     before, after = Vault([KEY]), Vault([OTHER, KEY])
     sealed = before.seal(b"old", context=b"")
     assert after.unseal(sealed, context=b"") == b"old"
     assert Vault([OTHER]).unseal(after.seal(b"new", context=b""), context=b"") == b"new"
 
 
-def test_fingerprints_are_stable_keyed_and_for_one_purpose():
+def test_fingerprints_are_stable_keyed_and_for_one_purpose() -> None:
     vault = Vault([KEY])
     assert vault.fingerprint(b"x", purpose="a") == Vault([KEY]).fingerprint(b"x", purpose="a")
     assert vault.fingerprint(b"x", purpose="a") != vault.fingerprint(b"x", purpose="b")
@@ -81,18 +81,18 @@ def test_fingerprints_are_stable_keyed_and_for_one_purpose():
     assert len(vault.fingerprint(b"x", purpose="a")) == 32
 
 
-def test_fingerprints_survive_a_rotation():
+def test_fingerprints_survive_a_rotation() -> None:
     assert Vault([OTHER, KEY]).fingerprint(b"x", purpose="a") == Vault([KEY]).fingerprint(b"x", purpose="a")
 
 
-def test_a_key_file_holds_keys_and_comments(tmp_path: Path):
+def test_a_key_file_holds_keys_and_comments(tmp_path: Path) -> None:
     new, old = Vault.new_key(), base64.b64encode(KEY).decode()
     vault = Vault.open(key_file(tmp_path, f"# newest first\n{new}  # of today\n\n{old}\n"))
     assert vault.unseal(Vault([KEY]).seal(b"old", context=b""), context=b"") == b"old"
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660, 0o601])
-def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path, mode: int):
+def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
     with pytest.raises(KeyFileRefused, match="chmod 600"):
         Vault.open(key_file(tmp_path, Vault.new_key(), mode))
 
@@ -107,17 +107,17 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path, mode: int):
         ("schlüssel", "ascii"),
     ],
 )
-def test_a_key_file_without_keys_is_refused(tmp_path: Path, text: str, reason: str):
+def test_a_key_file_without_keys_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(KeyFileRefused, match=reason):
         Vault.open(key_file(tmp_path, text))
 
 
-def test_a_missing_key_file_is_refused(tmp_path: Path):
+def test_a_missing_key_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyFileRefused, match=r"absent\.key"):
         Vault.open(tmp_path / "absent.key")
 
 
-def test_a_refused_key_is_not_in_the_refusal(tmp_path: Path):
+def test_a_refused_key_is_not_in_the_refusal(tmp_path: Path) -> None:
     secret = base64.b64encode(os.urandom(31)).decode()
     with pytest.raises(KeyFileRefused) as caught:
         Vault.open(key_file(tmp_path, secret))
