@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.migrations import migrate
 from tests.database.targets import Target
-from tests.support.database import Cluster, Database, complete, embedded_cluster
+from tests.support.database import Cluster, Database, embedded_cluster
 
 _SHIM = Path(__file__).with_name("supabase.sql")
 _SEED = Path(__file__).with_name("seed.sql")
@@ -30,14 +29,16 @@ class Shape:
         """A database before the first migration."""
         with self.cluster.fresh() as made:
             if self.migrant:
-                shim = f"SET shim.owner = '{self.migrant}';\n{_SHIM.read_text()}"
-                made.run(f'{shim}\nALTER DATABASE {made.name} OWNER TO "{self.migrant}"')
+                made.run(f"SET shim.owner = '{self.migrant}';\n{_SHIM.read_text()}")
+                made.run(f'ALTER DATABASE {made.name} OWNER TO "{self.migrant}"')
+                if made.password:
+                    made.run(f"ALTER ROLE \"{self.migrant}\" PASSWORD '{made.password}'")
             yield made
 
     @contextmanager
     def migrated(self) -> Iterator[Database]:
         with self.bare() as made:
-            complete(migrate(self.migrant_dsn(made)))
+            made.migrate(self.migrant_dsn(made))
             yield made
 
     def migrant_dsn(self, database: Database) -> str:
@@ -48,7 +49,7 @@ class Shape:
 def supabase_cluster(cluster: Cluster) -> Iterator[tuple[Cluster, str]]:
     """A cluster of its own, where `postgres` is not the superuser; or the given one."""
     if "STREAMAX_TEST_DATABASE_URL" in os.environ:
-        yield cluster, "streamax_shim_postgres"
+        yield cluster, "shim_postgres"
         return
     with embedded_cluster(superuser="supabase_admin") as server:
         yield Cluster(server.dsn()), "postgres"

@@ -58,6 +58,17 @@ class Database:
         """Run statements as the superuser, from wherever."""
         complete(self._execute(statements))
 
+    def migrate(self, dsn: str) -> None:
+        """Migrate it as whom `dsn` says, and let the services' roles log in."""
+        complete(migrate(dsn))
+        if not self.password:
+            return
+        with tempfile.NamedTemporaryFile("w", suffix=".password") as file:
+            file.write(self.password)
+            file.flush()
+            for role in LOGINS:
+                complete(set_role_password(self.admin_dsn, role, Path(file.name)))
+
     async def _execute(self, statements: str) -> None:
         async with self.connect() as connection:
             await connection.execute(statements)
@@ -117,13 +128,7 @@ def embedded_cluster(*, superuser: str = "postgres") -> Iterator[EmbeddedPostgre
 def template(cluster: Cluster) -> Iterator[Database]:
     """A migrated database nobody may change: clone it."""
     with cluster.fresh() as made:
-        complete(migrate(made.admin_dsn))
-        if cluster.password:
-            with tempfile.NamedTemporaryFile("w", suffix=".password") as file:
-                file.write(cluster.password)
-                file.flush()
-                for role in LOGINS:
-                    complete(set_role_password(made.admin_dsn, role, Path(file.name)))
+        made.migrate(made.admin_dsn)
         yield made
 
 

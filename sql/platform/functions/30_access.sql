@@ -5,11 +5,11 @@ CREATE OR REPLACE FUNCTION private.reset_access(VARIADIC tables text[]) RETURNS 
     SET search_path = ''
 AS $$
 DECLARE
-    -- PUBLIC is role 0 to the catalogs.
+    -- All but the owner, as whom this runs. PUBLIC is role 0 to the catalogs.
     ours CONSTANT oid[] := ARRAY(
         SELECT oid FROM pg_catalog.pg_roles
          WHERE rolname IN ('anon', 'authenticated', 'service_role')
-            OR (rolname LIKE 'streamax\_%' AND rolname <> 'streamax_owner')) || 0::oid;
+            OR (rolname LIKE 'streamax\_%' AND rolname <> current_user)) || 0::oid;
     relation text;
     policy   name;
     grantee  text;
