@@ -6,7 +6,6 @@ from enum import Enum, auto
 from typing import Final
 
 from encoder.child import Child, Escalation
-from encoder.command import arguments
 from encoder.delivery import Delivery, allowance
 from encoder.events import CHUNK, Events
 from encoder.failure import Evidence, Failure, explain, explain_silence, explain_stall
@@ -44,8 +43,7 @@ class Attempt:
         self,
         job: Job,
         *,
-        ffmpeg: str,
-        ca_file: str | None,
+        spawn: Callable[[], Child],
         events: Events,
         log: Callable[[str], None],
         clock: Callable[[], float],
@@ -55,7 +53,7 @@ class Attempt:
         self._events = events
         self._log = log
         self._clock = clock
-        self.child = Child(lambda fd: arguments(job, ffmpeg=ffmpeg, progress_fd=fd, ca_file=ca_file))
+        self.child = spawn()
         self.delivery = Delivery(began=clock(), allowance=allowance(job))
         self.progress = Progress(seconds=0.0, frames=0, dropped_frames=0)
         #: Why it stands still, while it does, or why it was given up.

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from encoder.failure import NOT_STARTED
+from encoder.exits import NOT_STARTED
 
 #: Linux's F_SETSIG; Python names it only from 3.13 on.
 F_SETSIG: Final = 10

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from encoder.exits import NOT_STARTED
 from encoder.report import Cause
 from encoder.tcp import Connection
 
@@ -20,9 +21,6 @@ from encoder.tcp import Connection
 REMEMBERED: Final = 24
 
 _CHAT: Final = frozenset({"info", "verbose", "debug"})
-
-#: A child that never became ffmpeg exits with this, as in a shell.
-NOT_STARTED: Final = 127
 
 #: A peer that kept its window shut for this share of a stall is the one that is slow.
 PEER_SHARE: Final = 0.5

@@ -1,15 +1,18 @@
-"""The program: options, the job, and then the supervisor."""
+"""The program: options, the job, its first ffmpeg, and then the supervisor."""
 
 import os
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from encoder.child import Child
+from encoder.command import arguments
 from encoder.events import Events, Stop
+from encoder.exits import ExitCode
 from encoder.job import InvalidJob, Job
-from encoder.outlet import Outlet
-from encoder.supervisor import ExitCode, Supervisor
 
 USAGE: Final = """\
 usage: python3 -I -S encoder [--job FILE] [--ffmpeg PATH] [--ca-file PATH]
@@ -62,14 +65,28 @@ def main(argv: list[str]) -> int:
     except InvalidJob as error:
         print(f"encoder: {error}", file=sys.stderr)
         return ExitCode.INVALID_JOB
-    return Supervisor(
-        job,
-        ffmpeg=options.ffmpeg,
-        ca_file=options.ca_file or next(filter(os.path.exists, CA_FILES), None),
-        events=events,
-        stop=stop,
-        outlet=Outlet(1),
-    ).run()
+    spawn = begin(job, options)
+    # Only now: what watches an ffmpeg takes as long to import as one to load.
+    from encoder.outlet import Outlet
+    from encoder.supervisor import Supervisor
+
+    return Supervisor(job, spawn=spawn, events=events, stop=stop, outlet=Outlet(1)).run()
+
+
+def begin(job: Job, options: Options) -> Callable[[], Child]:
+    """Starts the first ffmpeg; returns what gives that one at its first call, and at each further a new one.
+
+    If the host cannot start one, the first call tries again, and says so.
+    """
+    ca_file = options.ca_file or next(filter(os.path.exists, CA_FILES), None)
+
+    def spawn() -> Child:
+        return Child(lambda fd: arguments(job, ffmpeg=options.ffmpeg, progress_fd=fd, ca_file=ca_file))
+
+    begun: list[Child] = []
+    with suppress(OSError):
+        begun.append(spawn())
+    return lambda: begun.pop() if begun else spawn()
 
 
 def parse(argv: list[str]) -> Options:

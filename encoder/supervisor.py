@@ -1,13 +1,15 @@
 """The supervisor: attempts one after another, until told to stop or out of hope."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final
 
 from encoder.attempt import Attempt, End
 from encoder.backoff import Backoff
+from encoder.child import Child
 from encoder.events import WRITE, Events, Stop
+from encoder.exits import ExitCode
 from encoder.failure import UNSTARTED, Failure
 from encoder.job import Job
 from encoder.lines import FloodGuard
@@ -18,17 +20,6 @@ from encoder.report import LogLine, Report, State
 HEARTBEAT: Final = 1.0
 #: How long the last line may take to be written, seconds.
 FAREWELL: Final = 1.0
-
-
-class ExitCode(IntEnum):
-    """How the program ended; the last three are sysexits.h's."""
-
-    STOPPED = 0
-    #: Every attempt for a while was barren; the last report has the cause.
-    GAVE_UP = 3
-    USAGE = 64
-    INVALID_JOB = 65
-    NO_JOB = 66
 
 
 @dataclass(slots=True)
@@ -46,11 +37,11 @@ class Supervisor:
     """Keeps one job's stream alive and says how it goes."""
 
     def __init__(
-        self, job: Job, *, ffmpeg: str, ca_file: str | None, events: Events, stop: Stop, outlet: Outlet
+        self, job: Job, *, spawn: Callable[[], Child], events: Events, stop: Stop, outlet: Outlet
     ) -> None:
+        """`spawn` starts an ffmpeg on the job; it raises OSError if the host cannot."""
         self._job = job
-        self._ffmpeg = ffmpeg
-        self._ca_file = ca_file
+        self._spawn = spawn
         self._events = events
         self._stop = stop
         self._outlet = outlet
@@ -92,8 +83,7 @@ class Supervisor:
         try:
             attempt = Attempt(
                 self._job,
-                ffmpeg=self._ffmpeg,
-                ca_file=self._ca_file,
+                spawn=self._spawn,
                 events=self._events,
                 log=self._log,
                 clock=time.monotonic,

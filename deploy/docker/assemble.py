@@ -26,6 +26,8 @@ PYTHON = Path(sys.executable).resolve()
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 CERTIFICATES = Path("/usr/share/ca-certificates")
 
+#: The program, and what it imports only once ffmpeg is on its way.
+PROGRAM = ("encoder.program", "encoder.supervisor")
 #: Imported by the interpreter itself as need be: `-m`, and text in a narrow locale.
 BESIDES = ("runpy", "encodings.ascii", "encodings.latin_1")
 
@@ -61,7 +63,7 @@ def libraries(binary: Path) -> Iterator[Path]:
 def modules() -> list[Path]:
     """Of the standard library, what the encoder imports."""
     listing = subprocess.run(
-        [PYTHON, "-I", "-S", "-c", LIST_MODULES, ENCODER.parent, "encoder.program", *BESIDES],
+        [PYTHON, "-I", "-S", "-c", LIST_MODULES, ENCODER.parent, *PROGRAM, *BESIDES],
         check=True,
         capture_output=True,
         text=True,
@@ -132,5 +134,5 @@ if __name__ == "__main__":
         "-I",
         "-S",
         "-c",
-        "import sys; sys.path.insert(0, '/usr/lib'); import encoder.program",
+        "import sys; sys.path.insert(0, '/usr/lib'); import encoder.program, encoder.supervisor",
     )

@@ -16,9 +16,9 @@ from typing import Final
 from uuid import UUID
 from weakref import WeakSet
 
+from encoder.exits import ExitCode
 from encoder.job import Limits
 from encoder.report import Cause, LogLine, Report, State
-from encoder.supervisor import ExitCode
 from services.chassis.clock import Clock
 from services.streams.runtime import (
     Container,

@@ -29,9 +29,9 @@ from typing import IO, Any, Final, TypeVar
 from uuid import UUID, uuid4
 
 import encoder
+from encoder.exits import ExitCode
 from encoder.job import Job
 from encoder.report import LogLine, State
-from encoder.supervisor import ExitCode
 from services.streams.runtime import Container, ContainerState, EngineUnavailable, Launch, LaunchRefused
 from services.streams.runtime.orders import job_of
 from services.streams.runtime.processes import ProcessId, identify

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from cli.suite.sink import Mode, Sink
+from encoder.exits import ExitCode
 from encoder.job import Job
 from encoder.report import Cause, Report, State
-from encoder.supervisor import ExitCode
 from tests.support.encoder import EncoderProcess, encoder_process
 from tests.support.network import in_own_network
 from tests.support.nginx import Nginx

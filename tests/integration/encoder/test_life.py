@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from cli.suite.sink import Mode, Sink
+from encoder.exits import ExitCode
 from encoder.job import Job
 from encoder.report import Cause, Report, State, parse
-from encoder.supervisor import ExitCode
 from tests.support.encoder import EncoderProcess, alive, encoder_process
 from tests.support.nginx import Nginx
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from cli.suite.sink import Mode, Sink
+from encoder.exits import ExitCode
 from encoder.job import Job
 from encoder.report import Cause, State
-from encoder.supervisor import ExitCode
 from tests.support.encoder import encoder_process
 from tests.support.tls import Authority, tls_front
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from encoder.events import Events, Stop
+from encoder.exits import ExitCode
 from encoder.program import Options, Refusal, parse, read_file, read_line
-from encoder.supervisor import ExitCode
 
 
 class Unasked(Stop):
