@@ -36,6 +36,8 @@ REVOKE ALL ON FUNCTION private.handle_changed_email() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER on_auth_user_created AFTER INSERT ON auth.users
     FOR EACH ROW EXECUTE FUNCTION private.handle_new_user();
+-- The seed's, where there was one; the trigger has just let go of it.
+DROP FUNCTION IF EXISTS public.handle_new_user();
 CREATE OR REPLACE TRIGGER on_auth_user_email_changed AFTER UPDATE OF email ON auth.users
     FOR EACH ROW WHEN (OLD.email IS DISTINCT FROM NEW.email)
     EXECUTE FUNCTION private.handle_changed_email();

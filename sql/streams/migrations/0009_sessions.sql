@@ -6,8 +6,10 @@ CREATE TABLE public.stream_sessions (
     container_id text CHECK (length(container_id) BETWEEN 1 AND 256),
     -- Without the stream key, which is sealed in private.session_secrets.
     rtmp_url text NOT NULL CHECK (rtmp_url ~ '^rtmps?://' AND length(rtmp_url) <= 2048),
-    -- A path inside the owner's media folder; never an address.
-    video_source text NOT NULL CHECK (length(video_source) BETWEEN 1 AND 1024 AND video_source !~ '^[A-Za-z][A-Za-z0-9+.-]*:'),
+    -- A path inside the owner's media folder, or where that file came from; an encoder is given the path only.
+    video_source text NOT NULL CHECK (
+        length(video_source) BETWEEN 1 AND 2048
+        AND (video_source !~ '^[A-Za-z][A-Za-z0-9+.-]*:' OR video_source ~ '^https://')),
     -- Observed. `stopped` and `error` are final; legal changes: private.guard_session.
     status text NOT NULL DEFAULT 'stopped' CHECK (status IN ('starting', 'running', 'stopping', 'stopped', 'error')),
     created_at timestamptz NOT NULL DEFAULT now(),
