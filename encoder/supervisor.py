@@ -60,15 +60,20 @@ class Supervisor:
     def run(self) -> ExitCode:
         """Returns when ffmpeg is gone and the last report written."""
         code = ExitCode.STOPPED
-        while not self._stop.asked:
+        while True:
+            # Even if asked to stop by now: the first ffmpeg runs already and has to be ended.
             ended = self._run_attempt()
-            if self._stop.asked or (ended is not None and ended.end_reason is End.ROLL):
+            if self._stop.asked:
+                break
+            if ended is not None and ended.end_reason is End.ROLL:
                 continue
             delay = self._backoff.failed(delivering=ended.delivery.delivering if ended else None)
             if delay is None:
                 code = ExitCode.GAVE_UP
                 break
             self._pause(delay)
+            if self._stop.asked:
+                break
         if code is ExitCode.STOPPED:
             self._failure = None
         self._idle_state, self._retry_at = State.ENDED, None

@@ -63,6 +63,17 @@ class EncoderProcess:
         """The next report of this state."""
         return await self.report(lambda report: report.state is state)
 
+    async def logged(self, words: str) -> LogLine:
+        """The first log line with these words in it."""
+        while True:
+            for line in self.logs:
+                if words in line.text:
+                    return line
+            if self._done:
+                raise AssertionError(f"the encoder ended without it; all it wrote:\n{self.text}")
+            self._arrived.clear()
+            await self._arrived.wait()
+
     async def stop(self) -> int:
         """Asked as an engine asks; the exit code."""
         self.process.send_signal(signal.SIGTERM)

@@ -33,6 +33,13 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return asyncio.run(make_sample(tmp_path_factory.mktemp("media") / "sample.mp4", seconds=6))
 
 
+@pytest.fixture(scope="session")
+def heavy_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Some 20 Mbit/s: enough to fill a socket's buffer within seconds."""
+    path = tmp_path_factory.mktemp("media") / "heavy.mp4"
+    return asyncio.run(make_sample(path, seconds=4, size="1920x1080"))
+
+
 @pytest.fixture
 def job(sample: Path) -> MakeJob:
     """Makes a job that sends the sample; the destination first, anything else by name."""

@@ -23,7 +23,8 @@ MakeJob = Callable[..., Job]
 
 async def last_report(job: Job) -> Report:
     """Of an encoder that gave up."""
-    async with asyncio.timeout(30), encoder_process(job) as encoder:
+    # Long before ffmpeg's own timeout would end one attempt, let alone two.
+    async with asyncio.timeout(20), encoder_process(job) as encoder:
         assert await encoder.ended() == ExitCode.GAVE_UP
         last = encoder.reports[-1]
         assert last.state is State.ENDED
