@@ -4,8 +4,7 @@ import os
 import sys
 
 if not __package__:
-    # Isolated, Python puts nothing of ours on the path. Run as a file and not as a
-    # folder or a module, it need not import runpy, which takes 4 ms.
+    # Isolated, Python puts nothing of ours on the path.
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from encoder.program import main
