@@ -19,6 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 IMAGE = Path("/image")
+#: What of it changes with every release; in a layer of its own, it is all a new image costs.
+PLACE = Path("usr/lib/encoder")
+CHANGING = Path("/changing")
 ENCODER = Path("/parts/encoder")
 FFMPEG = Path("/parts/ffmpeg")
 PYTHON = Path(sys.executable).resolve()
@@ -98,7 +101,7 @@ def assemble() -> None:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     (IMAGE / "usr/lib" / version / "lib-dynload").mkdir(parents=True, exist_ok=True)
     for source in ENCODER.glob("*.py"):
-        put(source, Path("/usr/lib/encoder") / source.name)
+        put(source, "/" / PLACE / source.name)
     write(str(BUNDLE.relative_to("/")), certificates())
     write("etc/passwd", NOBODY)
     write("etc/group", "nogroup:x:65534:\n")
@@ -126,6 +129,11 @@ def attempt(*command: str) -> None:
     subprocess.run(command, check=True, env={}, preexec_fn=enter, stdout=subprocess.DEVNULL)
 
 
+def set_apart() -> None:
+    (CHANGING / PLACE).parent.mkdir(parents=True)
+    shutil.move(IMAGE / PLACE, CHANGING / PLACE)
+
+
 if __name__ == "__main__":
     assemble()
     attempt("/usr/bin/ffmpeg", "-hide_banner", "-loglevel", "error", "-version")
@@ -136,3 +144,4 @@ if __name__ == "__main__":
         "-c",
         "import sys; sys.path.insert(0, '/usr/lib'); import encoder.program, encoder.supervisor",
     )
+    set_apart()

@@ -22,6 +22,7 @@ FROM scratch
 LABEL org.opencontainers.image.title="StreamAX encoder" \
       org.opencontainers.image.description="A supervisor around ffmpeg: one live stream to one RTMP server"
 COPY --from=assembly /image /
+COPY --from=assembly /changing /
 USER 65534:65534
 WORKDIR /
 STOPSIGNAL SIGTERM
