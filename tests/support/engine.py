@@ -16,6 +16,7 @@ import pytest
 from docker import APIClient
 from docker.errors import DockerException
 
+from cli.suite.images import ensure_encoder_image
 from cli.suite.media import make_sample
 
 __all__ = ["CuttableEngine", "DockerEngine", "cuttable", "docker_engine", "encoder_image", "encoder_media"]
@@ -77,8 +78,6 @@ def _knock(host: str) -> None:
 @pytest.fixture(scope="session")
 def encoder_image(docker_engine: DockerEngine) -> str:
     """The encoder's image on that engine, built where it is not there yet."""
-    from cli.suite.images import ensure_encoder_image
-
     return ensure_encoder_image(docker_engine.client)
 
 
@@ -130,6 +129,12 @@ class CuttableEngine:
     def thaw(self) -> None:
         self._flows.set()
 
+    def strand(self) -> None:
+        """Connections there are stay open and give nothing more; new ones work."""
+        self._flows.clear()
+        self._flows = asyncio.Event()
+        self._flows.set()
+
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -149,8 +154,9 @@ class CuttableEngine:
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Until the end, which is passed on as one: an attached container's input ends so."""
+        flows = self._flows
         while data := await reader.read(1 << 16):
-            await self._flows.wait()
+            await flows.wait()
             writer.write(data)
             await writer.drain()
         writer.write_eof()

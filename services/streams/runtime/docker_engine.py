@@ -155,7 +155,7 @@ class Engine:
                 channel.shutdown(socket.SHUT_WR)
                 client.start(container_id)
         except APIError as error:
-            if error.status_code in (404, 409):
+            if error.status_code == 409 or "no such container" in _explain(error).lower():
                 raise EngineUnavailable(f"removed before its start: {_explain(error)}") from error
             raise LaunchRefused(_explain(error)) from error
 

@@ -1,7 +1,7 @@
 """What is particular to containers: how they are confined, and engines that misbehave."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from cli.suite.sink import Sink
-from encoder.report import State
+from encoder.report import LogLine, Report, State
 from services.streams.runtime import Container, ContainerState, EngineUnavailable, Launch, LaunchRefused
 from services.streams.runtime.docker import DockerConfig, DockerRuntime
 from services.streams.runtime.docker_engine import Engine
@@ -63,18 +63,28 @@ def order(sink: Sink, encoder_media: Path) -> Launch:
     )
 
 
-async def delivering(runtime: DockerRuntime, container: Container, *, after: float = 0.0) -> Container:
-    """Once it says so, in a report of later than `after` (Unix time)."""
+async def observed(
+    runtime: DockerRuntime, container: Container, holds: Callable[[Container], bool]
+) -> Container:
+    """The container once that holds, however often the engine does not answer before."""
     hints = runtime.hints()
     async with asyncio.timeout(45):
         while True:
             with suppress(EngineUnavailable):
                 (found,) = (one for one in await runtime.list() if one.id == container.id)
-                report = found.report
-                if report is not None and report.state is State.DELIVERING and report.at > after:
+                if holds(found):
                     return found
             with suppress(TimeoutError):
                 await asyncio.wait_for(anext(hints), 0.2)
+
+
+async def delivering(runtime: DockerRuntime, container: Container, *, after: float = 0.0) -> Container:
+    """Once it says so, in a report of later than `after` (Unix time)."""
+    return await observed(
+        runtime,
+        container,
+        lambda one: one.report is not None and one.report.state is State.DELIVERING and one.report.at > after,
+    )
 
 
 async def test_container_may_do_nothing_but_stream(
@@ -120,6 +130,19 @@ async def test_container_that_the_engine_refuses_leaves_nothing(
 
     assert await runtime.list() == []
     await imageless.close()
+
+
+async def test_container_that_cannot_be_started_leaves_nothing(
+    runtime: DockerRuntime, config: DockerConfig, order: Launch
+) -> None:
+    # The engine creates it, and looks for its network only when it is to start.
+    unconnected = DockerRuntime(replace(config, network="no-such-network"))
+
+    with pytest.raises(LaunchRefused, match="no-such-network"):
+        await unconnected.launch(order)
+
+    assert await runtime.list() == []
+    await unconnected.close()
 
 
 async def test_launch_broken_off_before_its_start_is_shown_and_can_be_ended(
@@ -187,25 +210,48 @@ async def test_engine_that_hangs_is_unavailable_and_reports_come_again_after(
 
 
 async def test_stream_of_reports_that_fell_silent_is_opened_anew(
-    runtime: DockerRuntime, proxy: CuttableEngine, order: Launch
+    config: DockerConfig, proxy: CuttableEngine, order: Launch, docker_engine: DockerEngine
 ) -> None:
+    runtime = DockerRuntime(replace(config, call_timeout=3.0))
     launched = await runtime.launch(order)
     await delivering(runtime, launched)
     hints = runtime.hints()
 
-    # Longer than a follower waits: it opens a stream that answers nothing, and then another.
-    proxy.freeze()
-    await asyncio.sleep(3.0)
-    proxy.thaw()
-    await runtime.stop(launched.id)
+    # Neither the reports nor the engine's events come through any more, and nothing says so.
+    proxy.strand()
+    await asyncio.to_thread(docker_engine.client.stop, launched.id)
 
     async with asyncio.timeout(20):
-        async for session_id in hints:
-            (found,) = await runtime.list()
-            if session_id == order.session_id and found.state is ContainerState.EXITED:
-                break
+        assert await anext(hints) == order.session_id
+    found = await observed(runtime, launched, lambda one: one.state is ContainerState.EXITED)
     assert found.report is not None
     assert found.report.state is State.ENDED
+    await runtime.remove(launched.id)
+    await runtime.close()
+
+
+async def test_log_lines_are_found_far_below_the_reports(
+    runtime: DockerRuntime, config: DockerConfig, docker_engine: DockerEngine
+) -> None:
+    wanted = [LogLine(at=float(at), attempt=1, text=f"line {at}") for at in range(3)]
+    report = Report(at=9.0, attempt=1, state=State.DELIVERING).to_line()
+    program = f"print(*{[line.to_line() for line in wanted]}, *[{report!r}] * 2000, sep='\\n')"
+    client = docker_engine.client
+    made = client.create_container(
+        config.image,
+        entrypoint=["python3", "-I", "-S", "-c", program],
+        labels={
+            "io.streamax.owner": config.owner,
+            "io.streamax.session": str(uuid4()),
+            "io.streamax.generation": "1",
+        },
+    )
+    client.start(made["Id"])
+    client.wait(made["Id"])
+
+    assert await runtime.logs(made["Id"], limit=2) == wanted[1:]
+    assert await runtime.logs(made["Id"], limit=100) == wanted
+    assert await runtime.logs(made["Id"], limit=0) == []
 
 
 async def test_encoder_that_hangs_is_killed_in_its_time(

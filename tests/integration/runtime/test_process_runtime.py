@@ -213,6 +213,20 @@ async def test_another_process_with_the_pid_is_not_taken_for_the_encoder(
     await bystander.wait()
 
 
+async def test_zombie_nobody_has_looked_at_has_exited(
+    config: ProcessConfig, order: Launch, runtime: ProcessRuntime
+) -> None:
+    pid = a_zombie()
+    home = write_record(config, order.session_id, launcher=process_id(os.getpid()))
+    (home / "encoder.json").write_text(json.dumps({"process": process_id(pid), "at": 0.0}))
+
+    (found,) = await runtime.list()
+    await runtime.stop(found.id)
+
+    assert found.state is ContainerState.EXITED
+    await asyncio.to_thread(os.waitpid, pid, 0)
+
+
 async def test_encoder_that_hangs_is_killed_with_its_ffmpeg(
     config: ProcessConfig, order: Launch, runtime: ProcessRuntime
 ) -> None:
@@ -319,3 +333,10 @@ def process_id(pid: int) -> dict[str, object]:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return {"pid": pid, "started": int(fields[19]), "boot": boot}
+
+
+def a_zombie() -> int:
+    """The pid of a child of ours that has ended and was not waited for."""
+    pid = os.posix_spawn("/bin/true", ["true"], {})
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    return pid
