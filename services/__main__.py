@@ -1,5 +1,5 @@
 """python -m services users|streams --config FILE
-python -m services migrate --database-url URL
+python -m services migrate [--status] [--role-password-file ROLE=FILE …] --database-url URL
 python -m services check users|streams --config FILE
 """
 
@@ -70,8 +70,28 @@ def _migrate(given: argparse.Namespace) -> int:
     if url is None:
         raise config.ConfigRefused("migrate needs --database-url or STREAMAX_DATABASE_URL")
     logs.configure("migrate")
+    if given.status:
+        asyncio.run(_print_status(url))
+        return 0
     asyncio.run(migrations.migrate(url))
+    for role, file in given.role_password_file:
+        asyncio.run(migrations.set_role_password(url, role, file))
     return 0
+
+
+async def _print_status(url: str) -> None:
+    from services.chassis import migrations
+
+    for step in await migrations.status(url):
+        when = step.applied_at.isoformat(timespec="seconds") if step.applied_at else ""
+        sys.stdout.write(f"{step.state:8} {step.name} {when}".rstrip() + "\n")
+
+
+def _role_password_file(text: str) -> tuple[str, Path]:
+    role, separator, file = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError("write ROLE=FILE")
+    return role, Path(file)
 
 
 def _check(given: argparse.Namespace) -> int:
@@ -102,6 +122,15 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(act=_serve, service=name)
     migrate = commands.add_parser("migrate", help="bring the database up to date")
     migrate.add_argument("--database-url", metavar="URL", help="default: STREAMAX_DATABASE_URL")
+    migrate.add_argument("--status", action="store_true", help="only say what is applied and what is pending")
+    migrate.add_argument(
+        "--role-password-file",
+        type=_role_password_file,
+        action="append",
+        default=[],
+        metavar="ROLE=FILE",
+        help="let a service's role log in with the password in the file's first line",
+    )
     migrate.set_defaults(act=_migrate)
     check = commands.add_parser("check", help="load a configuration, connect, say what is wrong")
     check.add_argument("service", choices=SERVICES)
