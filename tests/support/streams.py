@@ -1,12 +1,12 @@
 """The streams service in this process, on a port of its own, as its callers see it."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import grpc
 import pytest
@@ -14,7 +14,6 @@ import pytest
 from cli.suite.media import make_sample
 from services.chassis.auth import AuthConfig
 from services.chassis.database import DatabaseConfig
-from services.chassis.errors import Error, from_rpc_error
 from services.chassis.server import ServerConfig
 from services.chassis.vault import Vault
 from services.streams.config import Config, MediaConfig
@@ -96,25 +95,3 @@ async def streams(database: support.Database, tmp_path: Path, sample: Path) -> A
     (config.media.root / "sample.mp4").write_bytes(sample.read_bytes())
     async with client_of(config, database, issuer=Issuer()) as client:
         yield client
-
-
-@dataclass(slots=True)
-class Refusal:
-    """How a call failed; filled when the `with refused(...)` ends."""
-
-    error: Error
-    text: str = ""
-
-
-@contextmanager
-def refused(kind: type[Error], *, field: str | None = None) -> Iterator[Refusal]:
-    """The call within is refused with this reason, and names this field."""
-    refusal = Refusal(Error(str(uuid4())))
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        yield refusal
-    refusal.error = from_rpc_error(caught.value)
-    refusal.text = repr(caught.value)
-    assert type(refusal.error) is kind, refusal.text
-    assert caught.value.code() is kind.code
-    if field is not None:
-        assert [violation.field for violation in refusal.error.fields] == [field]

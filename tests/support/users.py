@@ -1,16 +1,14 @@
 """The users service in this process, on a port of its own, as its callers see it."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 import grpc
 import jwt
-import pytest
 
-from services.chassis.errors import Error, from_rpc_error
 from services.users.config import Config
 from services.users.main import serving
 from streamax.users.v1 import auth_service_pb2 as pb
@@ -109,25 +107,3 @@ def claims_of(access_token: str) -> dict[str, Any]:
     """What the token says, unverified."""
     claims: dict[str, Any] = jwt.decode(access_token, options={"verify_signature": False})
     return claims
-
-
-@dataclass(slots=True)
-class Refusal:
-    """How a call failed; filled when the `with refused(...)` ends."""
-
-    error: Error = field(default_factory=Error)
-    #: Everything the caller got: code, sentence, trailers.
-    answer: tuple[object, ...] = ()
-
-
-@contextmanager
-def refused(kind: type[Error]) -> Iterator[Refusal]:
-    """The call within is refused, with this reason."""
-    refusal = Refusal()
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        yield refusal
-    error = caught.value
-    refusal.error = from_rpc_error(error)
-    refusal.answer = (error.code(), error.details(), *(error.trailing_metadata() or ()))
-    assert type(refusal.error) is kind
-    assert error.code() is kind.code

@@ -21,7 +21,8 @@ from services.chassis.errors import (
 from services.streams.errors import DestinationInUse, QuotaExceeded, RevisionExpired
 from streamax.streams.v1 import session_pb2 as session_pb
 from streamax.streams.v1 import stream_service_pb2 as pb
-from tests.support.streams import INGEST, Client, refused
+from tests.support.refusals import refused
+from tests.support.streams import INGEST, Client
 from tests.support.tokens import Issuer, bearer
 
 

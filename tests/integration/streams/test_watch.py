@@ -85,9 +85,7 @@ async def test_a_watch_of_a_user_who_is_gone_says_so(db: Database) -> None:
         await anext(watching(db).follow(uuid4(), 0, until=None))
 
 
-async def test_a_reader_that_stood_still_gets_every_change_in_order(
-    db: Database, user: UUID
-) -> None:
+async def test_a_reader_that_stood_still_gets_every_change_in_order(db: Database, user: UUID) -> None:
     watch = watching(db)
     async with aclosing(watch.follow(user, 0, until=None)) as events:
         await anext(events)

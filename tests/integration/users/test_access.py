@@ -21,8 +21,9 @@ from services.users.config import Config
 from services.users.keys import KeyRing, SigningKey
 from streamax.users.v1.user_admin_service_pb2 import GrantPackageRequest
 from streamax.users.v1.user_service_pb2 import GetMeRequest
+from tests.support.refusals import refused
 from tests.support.tokens import Issuer, bearer
-from tests.support.users import Client, claims_of, refused
+from tests.support.users import Client, claims_of
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ from services.chassis.errors import (
 from streamax.users.v1 import user_admin_service_pb2, user_pb2
 from streamax.users.v1.user_admin_service_pb2 import GrantPackageRequest
 from streamax.users.v1.user_service_pb2 import GetMeRequest
+from tests.support.refusals import refused
 from tests.support.tokens import bearer
-from tests.support.users import Client, refused
+from tests.support.users import Client
 
 CREATOR = user_pb2.PACKAGE_TYPE_CREATOR
 PRO = user_pb2.PACKAGE_TYPE_PRO

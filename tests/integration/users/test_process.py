@@ -15,8 +15,9 @@ from services.users.tokens import refresh_token_hash
 from streamax.users.v1.user_service_pb2 import GetMeRequest
 from tests.support.database import Database
 from tests.support.process import free_port, service_process
+from tests.support.refusals import refused
 from tests.support.tokens import bearer
-from tests.support.users import Client, client_at, refused
+from tests.support.users import Client, client_at
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ from services.users.errors import RefreshTokenInvalid
 from services.users.tokens import refresh_token_after, refresh_token_hash
 from streamax.users.v1.user_service_pb2 import GetMeRequest
 from tests.support.database import Database
+from tests.support.refusals import refused
 from tests.support.tokens import bearer
-from tests.support.users import Client, claims_of, client_of, refused
+from tests.support.users import Client, claims_of, client_of
 
 LATER = timedelta(seconds=11)
 

@@ -12,8 +12,9 @@ from services.users.errors import CredentialsInvalid, EmailUnavailable
 from streamax.users.v1 import auth_service_pb2, user_pb2
 from streamax.users.v1.user_service_pb2 import GetMeRequest
 from tests.support.database import Database
+from tests.support.refusals import refused
 from tests.support.tokens import bearer
-from tests.support.users import PASSWORD, Client, claims_of, client_of, refused
+from tests.support.users import PASSWORD, Client, claims_of, client_of
 
 
 async def test_sign_up_makes_a_profile_without_package_and_signs_it_in(client: Client) -> None:
