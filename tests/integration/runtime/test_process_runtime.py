@@ -103,6 +103,7 @@ async def control_plane(config: ProcessConfig, order: Launch) -> asyncio.subproc
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": f"{_ROOT}:{_ROOT / 'protos'}"},
+        start_new_session=True,
     )
     fields: dict[str, Any] = {name: getattr(order, name) for name in order.__dataclass_fields__}
     fields |= {"session_id": str(order.session_id), "media_folder": str(order.media_folder)}
@@ -132,7 +133,8 @@ async def test_encoder_of_a_killed_service_streams_on_and_is_adopted(
     publication = await sink.publisher(order.stream_key)
     await sink.received(order.stream_key, 50_000)
 
-    service.send_signal(signal.SIGKILL)
+    # With all of its process group, as a terminal or an init system would.
+    os.killpg(service.pid, signal.SIGKILL)
     await service.communicate()
 
     runtime = ProcessRuntime(config)
