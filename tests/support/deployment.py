@@ -60,10 +60,9 @@ class Deployment:
         (self.media / str(user) / "loop.mp4").write_bytes((self.media / "sample.mp4").read_bytes())
         return user
 
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator["Control"]:
-        """The service, ready; drained at the end unless it was killed before."""
-        config: dict[str, object] = {
+    def config(self) -> dict[str, object]:
+        """What the service is told."""
+        return {
             "vault_key_file": str(self.folder / "vault.key"),
             "destinations": [self.ingest.rpartition("/")[0]],
             "database": {"url": self.database.dsn("streamax_streams")},
@@ -71,23 +70,28 @@ class Deployment:
             "auth": {"jwks_file": str(self.folder / "jwks.json")},
             **self.runtime,
         }
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator["Control"]:
+        """The service in one process, ready; drained at the end unless it was killed before."""
         logs = self.folder / f"run-{uuid4().hex[:8]}"
         logs.mkdir()
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
         async with AsyncExitStack() as stack:
             service = await stack.enter_async_context(
-                serving("streams", config, folder=logs, environment=environment | dict(self.environment))
+                serving(
+                    "streams", self.config(), folder=logs, environment=environment | dict(self.environment)
+                )
             )
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(service.address))
-            yield Control(self, service, StreamServiceStub(channel))
+            yield Control(self, StreamServiceStub(channel), service)
 
 
 @dataclass
-class Control:
-    """What a user can ask of the running service, and what a fault can do to it."""
+class Calls:
+    """What a user can ask of the running service."""
 
     deployment: Deployment
-    service: Service
     stub: Any
 
     def calling(self, user: UUID) -> dict[str, Any]:
@@ -125,6 +129,13 @@ class Control:
                 if session.delivery.measure_time.ToMicroseconds() / 1e6 > moment:
                     return session
                 await asyncio.sleep(0.1)
+
+
+@dataclass
+class Control(Calls):
+    """The service in a process of its own, and what a fault can do to it."""
+
+    service: Service
 
     def kill(self) -> None:
         """SIGKILL: no farewell."""
