@@ -65,6 +65,8 @@ async def choose_engine(host: str, *, folder: Path, tell: Callable[[str], None])
         )
     finally:
         # A thread cannot be interrupted, and an engine builds on.
+        if not preparing.done():
+            tell("stopping as soon as the engine has done what it was asked for")
         await asyncio.wait([preparing])
     return Engine(
         kind="docker",
