@@ -110,15 +110,17 @@ class Pool:
         return await self._make()
 
     def _leave_queue(self, turn: asyncio.Future[Lent | None]) -> None:
+        if turn.cancelled():
+            # Whoever gave something back in the meantime has passed it over already.
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(turn)
+            return
         # Cancelled in the same moment in which it was served: pass it on.
-        if turn.done() and not turn.cancelled():
-            lent = turn.result()
-            if lent is None:
-                self._call_next(None)
-            else:
-                self._shelve(lent)
+        lent = turn.result()
+        if lent is None:
+            self._call_next(None)
         else:
-            self._waiting.remove(turn)
+            self._shelve(lent)
 
     async def _make(self) -> Lent:
         self._count += 1

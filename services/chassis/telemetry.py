@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable
 
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -13,6 +12,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from services.chassis import logs
 from services.chassis.config import environment
 from services.chassis.redaction import Secret
+from services.chassis.tracing import Exporter, Provider
 
 __all__ = ["Secret", "configure"]
 
@@ -28,18 +28,17 @@ def configure(service: str, *, level: str = "INFO") -> Callable[[], None]:
     collector is named none is recorded, but calls still get ids, for the logs.
     """
     logs.configure(service, level=level)
-    resource = Resource.create({"service.name": service})
     if not environment().exports_traces:
-        trace.set_tracer_provider(TracerProvider(ALWAYS_OFF, resource, shutdown_on_exit=False))
+        trace.set_tracer_provider(Provider(ALWAYS_OFF))
         return logs.flush
-    exporter = OTLPSpanExporter()
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
+    processor = BatchSpanProcessor(Exporter(Resource.create({"service.name": service})))
+    # The SDK's provider, made for nothing but its reading of OTEL_TRACES_SAMPLER.
+    sampler = TracerProvider(shutdown_on_exit=False).sampler
+    trace.set_tracer_provider(Provider(sampler, processor))
 
     def shutdown() -> None:
         # In a thread, because the SDK's shutdown cannot be told how long it may take.
-        flushing = threading.Thread(target=provider.shutdown, name="trace flush", daemon=True)
+        flushing = threading.Thread(target=processor.shutdown, name="trace flush", daemon=True)
         flushing.start()
         flushing.join(_SHUTDOWN_BOUND)
         logs.flush()

@@ -29,20 +29,53 @@ class DeadlineConfig:
 
 
 class _End:
-    """The end of a call's time: what asyncio.timeout does, for a third of its cost (measured 2 of 6 us)."""
+    """The end of one call's time."""
 
-    __slots__ = ("_task",)
+    __slots__ = ("_bucket", "_came", "_task")
 
-    def __init__(self) -> None:
-        self._task: asyncio.Task[Any] | None = None
-
-    def come(self, task: asyncio.Task[Any]) -> None:
+    def __init__(self, task: asyncio.Task[Any], bucket: "set[_End]") -> None:
         self._task = task
-        task.cancel()
+        self._came = False
+        self._bucket = bucket
+        bucket.add(self)
+
+    def come(self) -> None:
+        self._came = True
+        self._task.cancel()
+
+    def forget(self) -> None:
+        """The call is over."""
+        self._bucket.discard(self)
 
     def cancelled_by_us(self) -> bool:
-        # More than our one cancellation: somebody else, the caller's, counts too.
-        return self._task is not None and self._task.uncancel() == 0
+        # More than our one cancellation: somebody else's, the caller's, counts too.
+        return self._came and self._task.uncancel() == 0
+
+
+class _Wheel:
+    """Timers for calls by the thousand: one of the loop's for all that end in the same 8 ms.
+
+    asyncio.timeout took 20 us a call under load, most of it a timer made to be cancelled.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, set[_End]] = {}
+
+    def at(self, ends_at: float, task: asyncio.Task[Any]) -> _End:
+        tick = int(ends_at * _TICKS) + 1
+        bucket = self._buckets.get(tick)
+        if bucket is None:
+            bucket = self._buckets[tick] = set()
+            asyncio.get_running_loop().call_at(tick / _TICKS, self._turn, tick)
+        return _End(task, bucket)
+
+    def _turn(self, tick: int) -> None:
+        for end in self._buckets.pop(tick):
+            end.come()
+
+
+# A second: calls end up to 8 ms late, well within what is shaved off.
+_TICKS = 125
 
 
 class Deadline:
@@ -53,17 +86,18 @@ class Deadline:
         self._longest = config.longest.total_seconds()
         self._shortest = config.shortest.total_seconds()
         self._shave = config.shave.total_seconds()
+        self._wheel = _Wheel()
 
     def __call__(self, method: Method, proceed: Handler) -> Handler:
+        wheel = self._wheel
+
         async def bounded(call: Call) -> Any:
             seconds = self._seconds(method, call.context.time_remaining())
             if seconds is None:
                 return await proceed(call)
-            loop = asyncio.get_running_loop()
-            ends_at = loop.time() + seconds
+            ends_at = asyncio.get_running_loop().time() + seconds
             use_deadline(ends_at)
-            end = _End()
-            timer = loop.call_at(ends_at, end.come, current_task())
+            end = wheel.at(ends_at, current_task())
             try:
                 return await proceed(call)
             except asyncio.CancelledError:
@@ -71,7 +105,7 @@ class Deadline:
                     raise DeadlineExceeded from None
                 raise
             finally:
-                timer.cancel()
+                end.forget()
 
         return bounded
 

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 
 from services.chassis.database import Database, DatabaseConfig
+from services.chassis.tracing import Provider
 from tests.support import database as support
 
 
@@ -17,9 +17,7 @@ from tests.support import database as support
 def recorder() -> InMemorySpanExporter:
     """The process's spans: only those are recorded whose caller asks for it in its traceparent."""
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
+    trace.set_tracer_provider(Provider(ParentBased(ALWAYS_OFF), SimpleSpanProcessor(exporter)))
     return exporter
 
 

@@ -13,7 +13,6 @@ import grpc
 import pytest
 
 from cli.suite.postgres import EmbeddedPostgres
-from services.chassis import deadline
 from services.chassis.database import Database, DatabaseConfig, UnprotectedTables
 from services.chassis.errors import (
     Contention,
@@ -175,19 +174,6 @@ async def test_the_server_ends_what_runs_longer_than_the_configured_time(databas
         with pytest.raises(DeadlineExceeded):
             await db.fetchval("SELECT pg_sleep(30)")
         assert await db.fetchval("SELECT 1") == 1
-
-
-async def test_a_statement_ends_when_the_callers_time_does(database: support.Database, db: Database) -> None:
-    async def call() -> None:
-        deadline.use_deadline(asyncio.get_running_loop().time() + 0.15)
-        await db.fetchval("SELECT pg_sleep(30)")
-
-    before = time.monotonic()
-    with pytest.raises(DeadlineExceeded):
-        await asyncio.create_task(call())
-    assert time.monotonic() - before < 2
-    await until_idle(database)
-    assert await db.fetchval("SELECT 1") == 1
 
 
 async def test_cancelling_the_caller_cancels_the_statement(database: support.Database, db: Database) -> None:
