@@ -270,3 +270,16 @@ async def test_two_attempts_never_overlap(ingest: Nginx, job: MakeJob) -> None:
         await delivering(encoder, 4)
     assert Cause.KEY_REJECTED not in {one.cause for one in encoder.reports}
     assert len(ingest.publications(KEY)) == 4
+
+
+async def test_an_attempt_is_one_ffmpeg(sink: Sink, job: MakeJob, tmp_path: Path) -> None:
+    # The first is begun before the supervisor is there: it must be the one it then watches.
+    starts = tmp_path / "starts"
+    short = tmp_path / "ffmpeg"
+    short.write_text(f"#!/bin/sh\necho $$ >> {starts}\nexit 1\n")
+    short.chmod(0o755)
+    order = job(sink.url(), limits={"barren_attempts": 3})
+    async with asyncio.timeout(20), encoder_process(order, ffmpeg_path=str(short)) as encoder:
+        assert await encoder.ended() == ExitCode.GAVE_UP
+    assert encoder.reports[-1].attempt == 3
+    assert len(starts.read_text().split()) == 3
