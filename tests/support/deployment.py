@@ -121,6 +121,19 @@ class Calls:
                 return session
         raise AssertionError("the watch ended")
 
+    async def eventually_answers(self, user: UUID) -> None:
+        """Returns as soon as calls are answered again."""
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await self.stub.ListSessions(pb.ListSessionsRequest(), **self.calling(user))
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
     async def measured_after(self, user: UUID, session_id: str, moment: float) -> session_pb.Session:
         """The session once its delivery was measured after this Unix time."""
         async with asyncio.timeout(30):
