@@ -9,7 +9,7 @@ from services.chassis.database import DatabaseConfig
 from services.chassis.server import ServerConfig
 from services.streams.destination import Allowlist
 from services.streams.media.probe import Limits as ProbeLimits
-from services.streams.runtime.docker_engine import DockerConfig
+from services.streams.runtime.docker_config import DockerConfig
 from services.streams.runtime.process import ProcessConfig
 
 

@@ -216,12 +216,11 @@ class DockerRig(_RealRig):
     def traces(self, container: Container) -> Mapping[str, bytes]:
         client = self._engine.client
         found = client.inspect_container(container.id)
-        log = Path(found["LogPath"])
         return {
             "inspection": repr(found).encode(),
             "list": repr(client.containers(all=True, filters={"id": container.id})).encode(),
             "output": client.logs(container.id),
-            "log file": log.read_bytes() if os.access(log, os.R_OK) else b"",
+            "log file": _readable(Path(found["LogPath"])),
         } | _traces_of_processes([found["State"]["Pid"]])
 
 
@@ -229,10 +228,15 @@ def _traces_of_processes(pids: Sequence[int]) -> dict[str, bytes]:
     """Of these and their children. ffmpeg's own argv is the one place a key may be."""
     found: dict[str, bytes] = {}
     for one in [*map(psutil.Process, pids), *(c for p in pids for c in psutil.Process(p).children(True))]:
-        found[f"environment of {one.name()}"] = Path(f"/proc/{one.pid}/environ").read_bytes()
+        found[f"environment of {one.name()}"] = _readable(Path(f"/proc/{one.pid}/environ"))
         if not one.name().startswith("ffmpeg"):
             found[f"argv of {one.name()}"] = Path(f"/proc/{one.pid}/cmdline").read_bytes()
     return found
+
+
+def _readable(path: Path) -> bytes:
+    """Nothing where only root may look."""
+    return path.read_bytes() if os.access(path, os.R_OK) else b""
 
 
 def _order(destination: str, media: Path, source: str, session_id: UUID | None, generation: int) -> Launch:

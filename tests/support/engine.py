@@ -31,7 +31,7 @@ class DockerEngine:
     host: str
     #: Address of this machine as containers on the default bridge see it.
     gateway: str
-    #: Names what this test run made on it.
+    #: Names what this test run made on it; with anything behind it, too.
     owner: str
     client: APIClient
 
@@ -64,8 +64,9 @@ def docker_engine() -> Iterator[DockerEngine]:
         try:
             yield DockerEngine(host=host, gateway=gateway, owner=owner, client=client)
         finally:
-            for left in client.containers(all=True, filters={"label": f"io.streamax.owner={owner}"}):
-                client.remove_container(left["Id"], force=True)
+            for left in client.containers(all=True, filters={"label": "io.streamax.owner"}):
+                if left["Labels"]["io.streamax.owner"].startswith(owner):
+                    client.remove_container(left["Id"], force=True)
 
 
 def _knock(host: str) -> None:

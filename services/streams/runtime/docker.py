@@ -20,10 +20,10 @@ from services.streams.runtime import (
     Launch,
     LaunchRefused,
 )
+from services.streams.runtime.docker_config import DockerConfig
 from services.streams.runtime.docker_engine import (
     MEDIA,
     SESSION,
-    DockerConfig,
     Engine,
     NotOurs,
     Stream,

@@ -7,8 +7,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from math import ceil
 from threading import Lock
@@ -29,8 +28,9 @@ from services.streams.runtime import (
     Launch,
     LaunchRefused,
 )
+from services.streams.runtime.docker_config import DockerConfig
 
-__all__ = ["DockerConfig", "Engine", "NotOurs", "Stream"]
+__all__ = ["Engine", "NotOurs", "Stream"]
 
 OWNER: Final = "io.streamax.owner"
 SESSION: Final = "io.streamax.session"
@@ -39,7 +39,6 @@ GENERATION: Final = "io.streamax.generation"
 #: Where the owner's media folder is seen inside a container.
 MEDIA: Final = "/media"
 
-_MEBIBYTE: Final = 1 << 20
 _STATES: Final = {
     "created": ContainerState.CREATED,
     "running": ContainerState.RUNNING,
@@ -49,50 +48,6 @@ _STATES: Final = {
     "exited": ContainerState.EXITED,
     "dead": ContainerState.EXITED,
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DockerConfig:
-    """One Docker Engine and the shape of the containers given to it."""
-
-    #: The encoder image, by id or tag; it must be there, nothing is pulled.
-    image: str
-    #: Names this deployment: containers of another one on the same engine are not ours.
-    owner: str
-    host: str = "unix:///var/run/docker.sock"
-    network: str = "bridge"
-    user: str = "65534:65534"
-    #: ffmpeg and supervisor need ~45 MiB, but the page cache of the image is
-    #: charged to the first container (60-79 MiB seen): not below 96 MiB.
-    memory_bytes: int = 128 * _MEBIBYTE
-    #: In cores. A copied stream takes 1-2 % of one; the rest is for a quick start.
-    cpus: float = 1.0
-    processes: int = 64
-    #: A report is ~400 bytes a second, so this keeps the last hours.
-    log_bytes: int = 4 * _MEBIBYTE
-    log_files: int = 2
-    #: Calls at once, and beside them stops at once, which take seconds.
-    calls: int = 8
-    stops: int = 16
-    #: Seconds.
-    call_timeout: float = 30.0
-    #: An encoder reports once a second: a stream of reports silent for this long is dead.
-    silence: float = 10.0
-
-    def __post_init__(self) -> None:
-        if not self.image or not self.owner:
-            raise ValueError("image and owner: both must be given")
-        for name in (
-            "memory_bytes",
-            "cpus",
-            "processes",
-            "log_bytes",
-            "log_files",
-            "calls",
-            "stops",
-        ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name}: must be positive")
 
 
 class NotOurs(LaunchRefused):
@@ -369,11 +324,8 @@ class Stream:
 
     def close(self) -> None:
         # Closing alone would not wake the reader.
-        try:
+        with suppress(ValueError, RuntimeError, OSError):  # it has ended already
             self._response.raw.shutdown()
-        except (ValueError, OSError):
-            # It has ended already.
-            return
 
     def _frames(self) -> Iterator[bytes]:
         """The engine's framing: a byte naming the stream, three unused, four of length."""
