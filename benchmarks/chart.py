@@ -16,6 +16,9 @@ _FLOOR: Final = "#b8bec6"
 _LINE: Final = "#c2410c"
 _INK: Final = "#1f2933"
 
+#: How far apart the first dot and the last are, the bar being 0.55 wide.
+_SPREAD: Final = 0.36
+
 #: Text as text, so that it can be searched; the same ids every time, so that a diff shows what changed.
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
@@ -35,12 +38,12 @@ def draw(found: Measurement, path: Path) -> None:
     results = found.results
     with rc_context(_STYLE):
         # Without pyplot: no display is looked for, and nothing global is left behind.
-        figure = Figure(figsize=(4.2 * len(results) + 0.6, 4.6), layout="constrained")
+        figure = Figure(figsize=(max(6.4, 4.2 * len(results) + 0.6), 4.8), layout="constrained")
         panels = figure.subplots(1, len(results), squeeze=False)[0]
         figure.suptitle(found.figure.title, fontsize=13, fontweight="bold")
         for panel, result in zip(panels, results, strict=True):
             _panel(panel, result, found)
-        figure.supxlabel(_caption(found), fontsize=7.5, color="#616e7c")
+        figure.supxlabel(_caption(found), fontsize=8, color="#616e7c")
         figure.savefig(path.with_suffix(".png"), dpi=144)
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
 
@@ -51,7 +54,9 @@ def _panel(panel: Axes, result: Result, found: Measurement) -> None:
     panel.bar((0, 1), medians, width=0.55, color=(_OURS, _FLOOR), zorder=2)
     for place, rounds in ((0, found.ours), (1, found.floor)):
         values = [one[name] for one in rounds]
-        panel.scatter([place] * len(values), values, s=14, color=_INK, alpha=0.55, linewidths=0, zorder=4)
+        # From left to right as they came: a machine that slows down is seen to.
+        steps = [place + _SPREAD * (number / max(1, len(values) - 1) - 0.5) for number in range(len(values))]
+        panel.scatter(steps, values, s=20, color=_INK, edgecolors="white", linewidths=0.8, zorder=4)
     if bar is not None:
         panel.axhline(
             bar.ratio * result.floor.median, color=_LINE, linewidth=1.6, linestyle=(0, (5, 2)), zorder=3
@@ -73,15 +78,15 @@ def _heights(result: Result) -> list[float]:
 
 
 def _headline(result: Result) -> str:
-    bar = result.quantity.bar
+    bar, unit = result.quantity.bar, result.quantity.unit
     head = f"{result.quantity.title}\n{result.ratio:.2f} x the floor"
-    return f"{head}, line: {bar}" if bar is not None else head
+    return f"{head}, line: {bar}" if bar is not None else f"{head}, {result.difference:+.3g} {unit}"
 
 
 def _caption(found: Measurement) -> str:
     machine = found.machine
     return (
-        f"bars: medians of {len(found.ours)} rounds in turns, dots: rounds · {machine.processor}, "
+        f"bars: medians of {len(found.ours)} rounds in turns, dots: the rounds\n{machine.processor}, "
         f"{machine.cores} cores · Python {machine.python} · {found.at:%Y-%m-%d} · {found.revision}"
     )
 

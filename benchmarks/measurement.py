@@ -44,6 +44,10 @@ class Result:
         return self.ours.median / self.floor.median
 
     @property
+    def difference(self) -> float:
+        return self.ours.median - self.floor.median
+
+    @property
     def met(self) -> bool | None:
         """None where there is no bar."""
         return self.quantity.bar.met_by(self.ratio) if self.quantity.bar else None
@@ -62,6 +66,7 @@ class Result:
             "unit": self.quantity.unit,
             "ratio": round(self.ratio, 4),
             "ratio_of_pairs": round(self.ratio_of_pairs, 4),
+            "difference": self.difference,
             "bar": {"ratio": bar.ratio, "kind": "at_least" if bar.at_least else "at_most"} if bar else None,
             "met": self.met,
             "ours": asdict(self.ours),

@@ -50,7 +50,7 @@ class ControlPlane:
     @property
     def quantities(self) -> Sequence[Quantity]:
         return (
-            Quantity(name=_NAME, title="Processor time", unit="%_of_a_core"),
+            Quantity(name=_NAME, title="Processor time, of one core", unit="%"),
             Quantity(name=f"{_NAME}_memory", title="Resident memory", unit="MiB"),
             Quantity(name=f"{_NAME}_pass", title="One pass of the reconciler", unit="ms"),
         )

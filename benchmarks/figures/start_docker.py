@@ -35,7 +35,7 @@ class StartDocker:
     """The way of a stream through admission, database, reconciler, engine and supervisor, in seconds."""
 
     name: str = _NAME
-    title: str = "From the start to the first 20 kB at the destination, in a container"
+    title: str = "Starting a stream in a container"
     ours: str = (
         "StartStream of `python -m services streams` over the Docker runtime, of a file never seen before: "
         "examined, admitted by the database, launched by the reconciler in a container, supervised there"
@@ -49,7 +49,14 @@ class StartDocker:
 
     @property
     def quantities(self) -> Sequence[Quantity]:
-        return (Quantity(name=_NAME, title=f"Until {FIRST_BYTES:,} bytes", unit="s", bar=Bar(ratio=1.3)),)
+        return (
+            Quantity(
+                name=_NAME,
+                title=f"From the start to {FIRST_BYTES:,} bytes at the destination",
+                unit="s",
+                bar=Bar(ratio=1.3),
+            ),
+        )
 
     @asynccontextmanager
     async def sides(self) -> AsyncIterator[Sides]:

@@ -26,7 +26,7 @@ class StartProcess:
     """The way of a stream through admission, database, reconciler and supervisor, in seconds."""
 
     name: str = _NAME
-    title: str = "From the start to the first 20 kB at the destination, as a process"
+    title: str = "Starting a stream as a process"
     ours: str = (
         "StartStream of `python -m services streams` over the process runtime, of a file never seen before: "
         "examined, admitted by the database, launched by the reconciler, supervised"
@@ -36,7 +36,14 @@ class StartProcess:
 
     @property
     def quantities(self) -> Sequence[Quantity]:
-        return (Quantity(name=_NAME, title=f"Until {FIRST_BYTES:,} bytes", unit="s", bar=Bar(ratio=1.5)),)
+        return (
+            Quantity(
+                name=_NAME,
+                title=f"From the start to {FIRST_BYTES:,} bytes at the destination",
+                unit="s",
+                bar=Bar(ratio=1.5),
+            ),
+        )
 
     @asynccontextmanager
     async def sides(self) -> AsyncIterator[Sides]:
