@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from services.chassis import config, logs, process
-from services.chassis.database import Database, DatabaseConfig
+from services.chassis.database import Database, DatabaseConfig, UnprotectedTables
+from services.chassis.errors import Unavailable
+from services.chassis.redaction import scrub
 
 SERVICES = ("users", "streams")
 
@@ -97,7 +99,12 @@ def _role_password_file(text: str) -> tuple[str, Path]:
 def _check(given: argparse.Namespace) -> int:
     loaded = config.load(_service(given.service).CONFIG, given.config)
     sys.stdout.write(f"{given.service}: the configuration is complete\n")
-    asyncio.run(_check_database(given.service, loaded))
+    try:
+        asyncio.run(_check_database(given.service, loaded))
+    except (Unavailable, UnprotectedTables) as error:
+        detail = error.private if isinstance(error, Unavailable) else ""
+        sys.stderr.write(f"{given.service}: {scrub(f'{error} {detail}'.strip())}\n")
+        return 1
     sys.stdout.write(f"{given.service}: the database answers and every table has row-level security\n")
     return 0
 

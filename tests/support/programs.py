@@ -1,8 +1,10 @@
 """Programs that tests of the chassis start as processes: `python -m tests.support.programs NAME …`."""
 
 import asyncio
+import logging
 import os
 import sys
+import warnings
 from functools import partial
 from typing import Any
 
@@ -14,7 +16,8 @@ from services.chassis.database import Database, DatabaseConfig
 from services.chassis.layers.call import Context
 from services.chassis.leader import lead
 from services.chassis.process import Worker
-from tests.support.probe import Answer, Ask, Probe, ProbeStub, serving
+from services.chassis.redaction import Secret
+from tests.support.probe import Answer, Probe, ProbeStub, serving
 
 
 def say(**fields: Any) -> None:
@@ -91,12 +94,19 @@ async def serve_traced(upstream: str | None) -> None:
         say(shutdown_seconds=loop.time() - before)
 
 
-async def call_many(address: str, count: int) -> None:
-    """Calls so often."""
-    async with open_channel(ChannelConfig(target=address)) as channel:
-        stub = ProbeStub(channel)
-        for _ in range(count):
-            await stub.OneOne(Ask())
+def log_secrets() -> None:
+    """Logs a canary in every way that text gets into a log."""
+    logs.configure("talkative")
+    log, canary = logging.getLogger("test.secrets"), "c4n4-ry00-k3y0-0000-test"
+    address = f"rtmp://host/app/{canary}"
+    log.info("pushing to %s", address)
+    log.info("a field", extra={"detail": f"stream_key={canary}", "nested": {"list": [address]}})
+    log.info("an object", extra={"object": Secret(canary), "count": 3, "nothing": None, "yes": True})
+    warnings.warn(f"password={canary}", stacklevel=1)
+    try:
+        raise ValueError(address)
+    except ValueError:
+        log.exception("failed at %s", address)
 
 
 def main(name: str, *arguments: str) -> int:
@@ -116,6 +126,8 @@ def main(name: str, *arguments: str) -> int:
         case "deaf", [workers]:
             logs.configure("deaf")
             return process.run(deaf, workers=int(workers), stop_within=1.0)
+        case "log-secrets", []:
+            log_secrets()
         case "serve-traced", rest:
             asyncio.run(serve_traced(*rest or (None,)))
         case _:
