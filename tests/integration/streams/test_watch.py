@@ -48,11 +48,22 @@ async def start(db: Database, user: UUID) -> None:
     await store.start_stream(db, user, new)
 
 
-async def test_a_lost_hint_is_made_good_by_the_poll(db: Database, user: UUID) -> None:
+async def test_a_lost_hint_is_made_good_by_the_poll(
+    db: Database, user: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked, look = asyncio.Event(), store.changes_after
+
+    async def noted(db: Database, caller: UUID, revision: int, *, limit: int) -> list[Change]:
+        found = await look(db, caller, revision, limit=limit)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(store, "changes_after", noted)
     watch = watching(db)
     async with aclosing(watch.follow(user, 0, until=None)) as events:
         assert isinstance(await anext(events), Bookmark)
         following = asyncio.ensure_future(anext(events))
+        await looked.wait()
         await start(db, user)
         await asyncio.wait((following,), timeout=0.2)
         assert not following.done(), "nobody told the watch"
