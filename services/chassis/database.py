@@ -316,9 +316,9 @@ def translate(error: BaseException) -> BaseException:
             return DeadlineExceeded(private=str(error))
         case asyncpg.PostgresError(sqlstate=str(state)) if state[:2] in _GONE:
             return Unavailable.of("database", private=f"{state}: {error}")
-        case asyncpg.InternalClientError():
+        case asyncpg.DataError():
             return error
-        case asyncpg.InterfaceError() | OSError() if not isinstance(error, ValueError):
+        case asyncpg.InterfaceError() | asyncpg.InternalClientError() | OSError():
             return Unavailable.of("database", private=str(error))
         case _:
             return error

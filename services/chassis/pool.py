@@ -28,9 +28,19 @@ __all__ = ["Lent", "PlainConnection", "Pool"]
 _log = logging.getLogger(__name__)
 
 _PROOF_TIMEOUT = 5.0
+_CUT_OFF_TIMEOUT = 1.0
+# The last one is asyncpg's confusion when the server ends an idle connection just
+# as a statement is sent: "cannot switch to state 12; another operation is in progress".
+_FAILURES = (
+    TimeoutError,
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lent:
     """A connection in its borrower's hands."""
 
@@ -51,11 +61,13 @@ class Pool:
         self._longest_life = longest_life
         self._loop = asyncio.get_running_loop()
         self._idle: list[Lent] = []
-        # Lent, idle, being proven and being connected.
+        # Lent, idle and being proven; `_count` also counts those being connected.
+        self._all: set[Lent] = set()
         self._count = 0
         self._waiting: deque[asyncio.Future[Lent | None]] = deque()
         self._proving: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._empty = asyncio.Event()
 
     def take(self) -> Lent | None:
         """A connection, if one is at hand."""
@@ -63,7 +75,7 @@ class Pool:
             lent = self._idle.pop()
             if not lent.connection.is_closed():
                 return lent
-            self._count -= 1
+            self._drop(lent)
         return None
 
     async def wait(self, *, patience: float) -> Lent:
@@ -76,7 +88,7 @@ class Pool:
 
     def give_back(self, lent: Lent, *, doubtful: bool = False) -> None:
         """Takes a connection back; `doubtful` when its last statement did not come to its end."""
-        if doubtful or lent.connection.is_in_transaction():
+        if not lent.connection.is_closed() and (doubtful or lent.connection.is_in_transaction()):
             proving = self._loop.create_task(self._prove(lent), name="prove connection")
             self._proving.add(proving)
             proving.add_done_callback(self._proving.discard)
@@ -86,13 +98,16 @@ class Pool:
     async def close(self, *, patience: float) -> None:
         """Waits so long for what is lent, then cuts it off."""
         self._closed = True
-        deadline = self._loop.time() + patience
         while self._idle:
-            with contextlib.suppress(TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await self._idle.pop().connection.close(timeout=max(deadline - self._loop.time(), 0.1))
-        for proving in self._proving:
-            proving.cancel()
-        await asyncio.gather(*self._proving, return_exceptions=True)
+            self._drop(self._idle.pop())
+        if self._all:
+            await asyncio.wait([self._loop.create_task(self._empty.wait())], timeout=patience)
+        await asyncio.gather(*(self._cut_off(lent) for lent in self._all))
+
+    async def _cut_off(self, lent: Lent) -> None:
+        # close(), because it also tells the server to end the statement that still runs.
+        with contextlib.suppress(*_FAILURES):
+            await lent.connection.close(timeout=_CUT_OFF_TIMEOUT)
 
     async def _next(self) -> Lent:
         while self._count >= self._size:
@@ -106,7 +121,7 @@ class Pool:
             if lent is not None and not lent.connection.is_closed():
                 return lent
             if lent is not None:
-                self._count -= 1
+                self._drop(lent)
         return await self._make()
 
     def _leave_queue(self, turn: asyncio.Future[Lent | None]) -> None:
@@ -125,21 +140,31 @@ class Pool:
     async def _make(self) -> Lent:
         self._count += 1
         try:
-            return Lent(await self._connect(), self._loop.time())
+            lent = Lent(await self._connect(), self._loop.time())
         except BaseException:
             self._count -= 1
             self._call_next(None)
             raise
+        self._all.add(lent)
+        self._empty.clear()
+        return lent
 
     def _shelve(self, lent: Lent) -> None:
         old = self._loop.time() - lent.connected_at > self._longest_life
         if self._closed or old or lent.connection.is_closed():
-            # terminate: the backend notices, and nobody waits for its goodbye.
-            lent.connection.terminate()
-            self._count -= 1
+            self._drop(lent)
             self._call_next(None)
         elif not self._call_next(lent):
             self._idle.append(lent)
+
+    def _drop(self, lent: Lent) -> None:
+        # Not close(): the backend notices as well, and nobody waits for its goodbye.
+        lent.connection.terminate()
+        if lent in self._all:
+            self._all.discard(lent)
+            self._count -= 1
+        if not self._all:
+            self._empty.set()
 
     def _call_next(self, lent: Lent | None) -> bool:
         """Gives the next in the queue a connection, or the room to make one."""
@@ -157,7 +182,7 @@ class Pool:
             await lent.connection.execute("SELECT 1", timeout=_PROOF_TIMEOUT)
             if lent.connection.is_in_transaction():
                 lent.connection.terminate()
-        except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _FAILURES as error:
             _log.info("connection dropped", extra={"detail": str(error)})
             lent.connection.terminate()
         finally:

@@ -79,12 +79,10 @@ async def test_a_reader_that_stopped_reading_blocks_nobody_and_hears_later_what_
 
     def read_on() -> tuple[int, int]:
         with os.fdopen(reading, "rb") as pipe:
-            arrived = 0
-            for text in pipe:
+            for arrived, text in enumerate(pipe):
                 fields = orjson.loads(text)
                 if fields["message"] == "log lines dropped":
                     return arrived, fields["count"]
-                arrived += 1
         raise AssertionError("the loss was not told")
 
     async with asyncio.timeout(20):
