@@ -224,7 +224,10 @@ class Database:
             # statement at the server, and a second timer would cost 5 us to say the same.
             result = await getattr(lent.connection, verb)(sql, *args)
         except BaseException as error:
-            raise self._failed(lent, error) from error
+            translated = self._failed(lent, error)
+            if translated is error:
+                raise
+            raise translated from error
         self._pool.give_back(lent)
         return result
 
@@ -238,9 +241,10 @@ class Database:
             raise Unavailable.of("database", private=f"not connected: {error}") from error
 
     def _failed(self, lent: Lent, error: BaseException) -> BaseException:
+        lost = lent.connection.is_closed()
         # After an error that the server reported the connection is as good as before.
         self._pool.give_back(lent, doubtful=not isinstance(error, asyncpg.PostgresError))
-        translated = translate(error)
+        translated = translate(error, lost=lost)
         if isinstance(error, asyncpg.PostgresError):
             # For a broken constraint it quotes the whole row, password hashes included, and
             # would be logged with the traceback.
@@ -303,8 +307,11 @@ def _span_name(sql: str) -> str:
     return name if isinstance(name, str) else sql.split(None, 1)[0].upper()
 
 
-def translate(error: BaseException) -> BaseException:
-    """The catalogue's error for a failure of the database; the error itself when it is none."""
+def translate(error: BaseException, *, lost: bool) -> BaseException:
+    """The catalogue's error for a failure of the database; the error itself when it is none.
+
+    `lost` tells asyncpg's errors about a connection that is gone from those about how it was used.
+    """
     match error:
         case Error():
             return error
@@ -316,7 +323,7 @@ def translate(error: BaseException) -> BaseException:
             return DeadlineExceeded(private=str(error))
         case asyncpg.PostgresError(sqlstate=str(state)) if state[:2] in _GONE:
             return Unavailable.of("database", private=f"{state}: {error}")
-        case asyncpg.DataError():
+        case asyncpg.InterfaceError() if not lost:
             return error
         case asyncpg.InterfaceError() | asyncpg.InternalClientError() | OSError():
             return Unavailable.of("database", private=str(error))

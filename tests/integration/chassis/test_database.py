@@ -138,6 +138,8 @@ async def test_an_error_nobody_foresaw_stays_what_it_is(db: Database) -> None:
         await db.fetchval("SELECT 1 / 0")
     with pytest.raises(asyncpg.DataError):
         await db.fetchval("SELECT $1::int", "not an int")
+    with pytest.raises(asyncpg.InterfaceError, match="expects 1 argument"):
+        await db.fetchval("SELECT $1::int", 1, 2)
     assert await db.fetchval("SELECT 1") == 1
 
 
