@@ -5,8 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from encoder.child import Child
 from encoder.command import arguments
@@ -42,8 +41,7 @@ class Refusal(Exception):
         self.code = code
 
 
-@dataclass(slots=True)
-class Options:
+class Options(NamedTuple):
     job: str | None = None
     ffmpeg: str = "/usr/bin/ffmpeg"
     ca_file: str | None = None
@@ -91,14 +89,15 @@ def begin(job: Job, options: Options) -> Callable[[], Child]:
 
 def parse(argv: list[str]) -> Options:
     """By hand: argparse takes as long to import as all the rest. Raises Refusal."""
-    options = Options()
+    given: dict[str, str] = {}
     names = {"--job": "job", "--ffmpeg": "ffmpeg", "--ca-file": "ca_file"}
     words = iter(argv)
     for word in words:
         value = next(words, None)
         if word not in names or value is None:
             raise Refusal(ExitCode.USAGE, USAGE)
-        setattr(options, names[word], value)
+        given[names[word]] = value
+    options = Options(**given)
     if not os.access(options.ffmpeg, os.X_OK):
         raise Refusal(ExitCode.USAGE, f"--ffmpeg: {options.ffmpeg} is not a program that can be run")
     return options

@@ -45,7 +45,7 @@ def job(sample: Path) -> MakeJob:
     """Makes a job that sends the sample; the destination first, anything else by name."""
 
     def make(destination: str, *, limits: dict[str, float] | None = None, **changes: Any) -> Job:
-        short = {name: getattr(LIMITS, name) for name in LIMITS.__slots__} | (limits or {})
+        short = {name: getattr(LIMITS, name) for name in LIMITS._fields} | (limits or {})
         fields: dict[str, Any] = {
             "session_id": "s-1",
             "generation": 1,

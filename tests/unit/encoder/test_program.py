@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import encoder
 from encoder.events import Events, Stop
 from encoder.exits import ExitCode
 from encoder.program import Options, Refusal, parse, read_file, read_line
@@ -92,3 +94,12 @@ def test_a_secret_file_is_read_and_a_missing_one_named(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="nothing: No such file") as refusal:
         read_file(str(tmp_path / "nothing"))
     assert refusal.value.code is ExitCode.NO_JOB
+
+
+def test_what_ffmpeg_does_not_need_is_not_imported_before_it() -> None:
+    listing = "import sys; sys.path.append(sys.argv[1]); import encoder.program; print(*sys.modules)"
+    root = str(Path(encoder.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", listing, root], capture_output=True, text=True, check=True
+    )
+    assert not {"encoder.supervisor", "encoder.report", "dataclasses", "inspect"} & {*done.stdout.split()}
