@@ -57,7 +57,7 @@ def environment(variables: Mapping[str, str] | None = None) -> Environment:
         config=Path(path) if path else None,
         exports_traces=bool(endpoint)
         and not disabled
-        and given.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp",
+        and "otlp" in given.get("OTEL_TRACES_EXPORTER", "otlp").split(","),
     )
 
 

@@ -72,6 +72,7 @@ class Server:
         self._handlers: dict[str, Any] = {}
         self._checks: dict[str, tuple[Check, ...]] = {}
         self._health = _Health(drain)
+        self._unhealthy: set[str] = set()
         self._polling: asyncio.Task[None] | None = None
         self.port = 0
 
@@ -138,20 +139,27 @@ class Server:
             await self._poll_once()
 
     async def _poll_once(self) -> None:
-        healthy = await asyncio.gather(*(self._healthy(service) for service in self._checks))
-        for service, serving in zip(self._checks, healthy, strict=True):
-            await self._health.set(service, _status(serving))
-        await self._health.set("", _status(all(healthy)))
+        # Whatever a check raises, even what it should not, means that the service cannot work.
+        outcomes = await asyncio.gather(
+            *(self._check(service) for service in self._checks), return_exceptions=True
+        )
+        for service, outcome in zip(self._checks, outcomes, strict=True):
+            self._note(service, outcome)
+            await self._health.set(service, _status(service not in self._unhealthy))
+        await self._health.set("", _status(not self._unhealthy))
 
-    async def _healthy(self, service: str) -> bool:
-        try:
-            async with asyncio.timeout(self._config.check_timeout.total_seconds()):
-                for check in self._checks[service]:
-                    await check()
-        except Exception as error:
-            _log.warning("unhealthy", extra={"rpc_service": service, "detail": str(error) or repr(error)})
-            return False
-        return True
+    async def _check(self, service: str) -> None:
+        async with asyncio.timeout(self._config.check_timeout.total_seconds()):
+            for check in self._checks[service]:
+                await check()
+
+    def _note(self, service: str, outcome: BaseException | None) -> None:
+        if outcome is not None and service not in self._unhealthy:
+            self._unhealthy.add(service)
+            _log.warning("unhealthy", extra={"rpc_service": service, "detail": repr(outcome)})
+        elif outcome is None and service in self._unhealthy:
+            self._unhealthy.discard(service)
+            _log.warning("healthy again", extra={"rpc_service": service})
 
 
 class _Health(health.aio.HealthServicer):

@@ -27,8 +27,13 @@ class Dependency:
     def __init__(self) -> None:
         self.up = True
         self.hangs = False
+        self.checks = 0
+        self.checked = asyncio.Event()
 
     async def check(self) -> None:
+        self.checks += 1
+        self.checked.set()
+        self.checked.clear()
         if self.hangs:
             await asyncio.Event().wait()
         if not self.up:
@@ -59,6 +64,32 @@ async def test_health_follows_a_dependency_down_and_up(service: str) -> None:
             assert await anext(watch) == NOT_SERVING
             dependency.up = True
             assert await anext(watch) == SERVING
+
+
+async def test_health_is_logged_when_it_changes_and_not_with_every_check(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dependency = Dependency()
+    async with serving(Probe(), checks=(dependency.check,)) as served:
+        watch = statuses(served, SERVICE)
+        async with asyncio.timeout(5):
+            assert await anext(watch) == SERVING
+            dependency.up = False
+            assert await anext(watch) == NOT_SERVING
+            checked = dependency.checks
+            while dependency.checks < checked + 5:
+                await dependency.checked.wait()
+            dependency.up = True
+            assert await anext(watch) == SERVING
+    assert [each.message for each in caplog.records] == ["unhealthy", "healthy again"]
+
+
+async def test_a_check_that_is_itself_broken_is_a_service_that_is_down() -> None:
+    async def broken() -> None:
+        raise KeyError("a bug")
+
+    async with serving(Probe(), checks=(broken,)) as served:
+        assert await status(served, SERVICE) == NOT_SERVING
 
 
 async def test_a_dependency_that_does_not_answer_is_down() -> None:
