@@ -25,6 +25,7 @@ protos: setup-dev ## Stubs from the protos
 	@scripts/protos generate
 
 bench: setup-dev ## Figures against the floor of this machine; ONLY=<name> those whose name begins so
+	@scripts/h2load
 	@exec $(bin)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
 
 lock: ## requirements/ from pyproject.toml; UPGRADE=<package>|all
