@@ -76,6 +76,8 @@ async def running(*arguments: str, environment: Mapping[str, str] | None = None)
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        # A group of its own, as a terminal gives it: what it leaves behind can be ended with it.
+        start_new_session=True,
     )
     program = Program(process)
     try:

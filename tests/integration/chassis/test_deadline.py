@@ -10,9 +10,11 @@ import grpc
 import pytest
 
 from services.chassis import deadline
+from services.chassis.auth import Access
 from services.chassis.errors import DeadlineExceeded, Error, InvalidField, from_rpc_error
 from services.chassis.layers import DeadlineConfig, LayersConfig
-from services.chassis.layers.call import Context
+from services.chassis.layers.call import Call, Context, Method, current_task
+from services.chassis.layers.deadline import Deadline
 from tests.support.probe import Answer, Ask, Probe, Served, serving
 
 CONFIG = DeadlineConfig(
@@ -117,6 +119,37 @@ async def test_a_timeout_inside_the_handler_is_not_taken_for_the_callers() -> No
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await served.stub.OneOne(Ask(), timeout=5)
     assert caught.value.code() is grpc.StatusCode.INTERNAL
+
+
+async def test_a_cancellation_that_comes_with_the_deadline_is_not_swallowed() -> None:
+    class Leaving:
+        """The context of a call whose caller leaves at the very moment its time is over."""
+
+        def time_remaining(self) -> float:
+            return 0.1
+
+        def invocation_metadata(self) -> tuple[()]:
+            return ()
+
+    async def proceed(_: Call) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            current_task().cancel()
+
+    context: Any = Leaving()
+    layer = Deadline(DeadlineConfig())
+    method = Method(
+        path="/a/b",
+        access=Access.PUBLIC,
+        request_streaming=False,
+        response_streaming=False,
+        decode=bytes,
+        encode=bytes,
+    )
+    task = asyncio.create_task(layer(method, proceed)(Call(method, b"", context)))
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_the_deadline_of_one_call_does_not_reach_the_next() -> None:

@@ -171,15 +171,21 @@ async def test_a_caller_who_leaves_cancels_the_handler(method: str) -> None:
 
 async def test_a_stream_that_its_caller_leaves_is_closed_at_once() -> None:
     closed = asyncio.Event()
+    kept: list[AsyncIterator[Any]] = []
 
-    async def endless(_: Any, context: Context) -> AsyncIterator[Any]:
+    async def endless() -> AsyncIterator[Any]:
         try:
             while True:
                 yield Answer(text="more")
         finally:
             closed.set()
 
-    async with serving(Probe(one_many=endless)) as served:
+    def held(_: Any, context: Context) -> AsyncIterator[Any]:
+        # Somebody still refers to the stream, so that being collected does not close it.
+        kept.append(endless())
+        return kept[0]
+
+    async with serving(Probe(one_many=held)) as served:
         call = served.stub.OneMany(Ask())
         await call.read()
         call.cancel()

@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from services.chassis import leader
 from services.chassis.database import Database, DatabaseConfig
 from services.chassis.leader import lead
 from tests.support import database as support
@@ -20,10 +21,6 @@ async def depose(database: support.Database) -> None:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND application_name LIKE '% leader'"
         )
-
-
-def leading(program: Program) -> bool:
-    return any("leading" in line for line in program.said)
 
 
 async def first_of(*programs: Program) -> Program:
@@ -41,22 +38,24 @@ async def test_one_of_two_processes_leads_and_the_other_takes_over_from_a_killed
 ) -> None:
     url = database.dsn("streamax_streams")
     async with running("lead", url) as one, running("lead", url) as two:
-        leader = await first_of(one, two)
-        follower = two if leader is one else one
+        leading = await first_of(one, two)
+        follower = two if leading is one else one
         # Several election rounds (about one a second) in which the follower must not win.
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(3):
                 await follower.until_said(lambda line: "leading" in line)
-        os.kill(leader.pid, signal.SIGKILL)
+        os.kill(leading.pid, signal.SIGKILL)
         before = asyncio.get_running_loop().time()
         successor = await follower.until_said(lambda line: "leading" in line)
         assert asyncio.get_running_loop().time() - before < 10
-    assert successor["leading"] == leader.said[0]["leading"] + 1
+    assert successor["leading"] == leading.said[0]["leading"] + 1
 
 
 async def test_a_leader_that_loses_its_connection_stops_working_and_stands_again(
-    database: support.Database, db: Database
+    database: support.Database, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # It must not take a probe to notice that the server has hung up.
+    monkeypatch.setattr(leader, "_PROBE_EVERY", 3600.0)
     epochs: asyncio.Queue[int] = asyncio.Queue()
     working: list[int] = []
 
@@ -78,6 +77,41 @@ async def test_a_leader_that_loses_its_connection_stops_working_and_stands_again
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert not working
+
+
+async def test_a_leader_whose_database_does_not_answer_stops_working(
+    database: support.Database, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader, "_PROBE_EVERY", 0.2)
+    monkeypatch.setattr(leader, "_PROBE_TIMEOUT", 0.5)
+    led, stopped = asyncio.Event(), asyncio.Event()
+
+    async def work(epoch: int) -> None:
+        led.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    task = asyncio.create_task(lead(db, "test", work))
+    async with asyncio.timeout(20):
+        await led.wait()
+    async with database.connect() as admin:
+        backend = await admin.fetchval(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name = 'chassis test leader'"
+        )
+    try:
+        os.kill(backend, signal.SIGSTOP)
+    except (PermissionError, ProcessLookupError):
+        pytest.skip("the database server runs elsewhere; its process cannot be stopped")
+    try:
+        async with asyncio.timeout(10):
+            await stopped.wait()
+    finally:
+        os.kill(backend, signal.SIGCONT)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_two_elections_have_a_leader_each(db: Database) -> None:

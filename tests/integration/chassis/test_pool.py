@@ -51,6 +51,7 @@ async def test_a_borrower_cancelled_before_it_is_served_leaves_the_queue(pool: P
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
+    assert len(pool._waiting) == 1
     pool.give_back(first)
     assert await patient is first
     pool.give_back(first)

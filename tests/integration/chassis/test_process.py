@@ -50,6 +50,16 @@ async def test_a_service_says_when_it_is_ready_and_stops_when_told(
     assert not any(map(psutil.pid_exists, pids))
 
 
+async def test_ctrl_c_in_a_terminal_lets_every_worker_finish() -> None:
+    async with running("serve", str(free_port()), "2") as program:
+        await program.until_logged(ready)
+        pids = children(program)
+        os.killpg(program.pid, signal.SIGINT)
+        assert await program.ended() == 0
+    assert {line["stopped"] for line in program.said} == pids
+    assert not [line for line in program.logged if "raw" in line or "exception" in line]
+
+
 async def test_connections_spread_over_the_workers() -> None:
     port = free_port()
     async with running("serve", str(port), "2") as program:

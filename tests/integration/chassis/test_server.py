@@ -187,6 +187,19 @@ async def test_health_turns_before_anything_else_at_a_stop() -> None:
         await stopping
 
 
+async def test_someone_who_watches_our_health_does_not_hold_up_a_stop() -> None:
+    async with serving(Probe(), grace=timedelta(seconds=30)) as served:
+        watch = statuses(served, SERVICE)
+        assert await anext(watch) == SERVING
+        before = time.monotonic()
+        await served.server.stop()
+        assert time.monotonic() - before < 5
+        assert await anext(watch) == NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(watch)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
 async def test_a_stop_refuses_new_calls() -> None:
     began, go_on = asyncio.Event(), asyncio.Event()
 

@@ -131,6 +131,18 @@ async def test_errors_make_it_wait_longer_but_never_more_than_a_minute() -> None
         assert clock.monotonic() > 10 * 30
 
 
+async def test_a_good_run_forgives_the_bad_ones_before_it(caplog: pytest.LogCaptureFixture) -> None:
+    work, clock = Work(), ManualClock()
+    async with running(work, clock) as loop:
+        for failing in (True, True, False, True):
+            work.failing, before = failing, work.runs
+            loop.wake()
+            while work.runs == before:
+                await clock.advance(1)
+                await settle()
+    assert [vars(each)["failures"] for each in caplog.records] == [1, 2, 1]
+
+
 async def test_wake_ups_do_not_defeat_the_backoff() -> None:
     work, clock = Work(), ManualClock()
     work.failing = True
