@@ -256,13 +256,13 @@ class _Follower(Thread):
             self._stream.close()
 
     def _read(self, tail: int) -> None:
-        self._stream = self._engine.follow(self._container.id, tail=tail)
-        if self._closing.is_set():
-            self._stream.close()
-        for line in self._stream.lines():
-            one = parse(line)
-            if isinstance(one, Report):
-                self._reports.put(self._container.id, self._container.session_id, one)
+        with self._engine.follow(self._container.id, tail=tail) as self._stream:
+            if self._closing.is_set():
+                return
+            for line in self._stream.lines():
+                one = parse(line)
+                if isinstance(one, Report):
+                    self._reports.put(self._container.id, self._container.session_id, one)
 
     def _goes_on(self) -> bool:
         found = self._engine.inspect(self._container.id)
@@ -290,15 +290,15 @@ class _Watcher(Thread):
             self._stream.close()
 
     def _watch(self) -> None:
-        self._stream = self._engine.events(silence=_EVENTS_SILENCE)
-        if self._closing.is_set():
-            self._stream.close()
-        # What happened while nobody watched is in no event: look at all of them.
-        for container in self._engine.list():
-            self._hints.give(container.session_id)
-        for event in self._stream.objects():
-            with suppress(KeyError, ValueError):
-                self._hints.give(UUID(event["Actor"]["Attributes"][SESSION]))
+        with self._engine.events(silence=_EVENTS_SILENCE) as self._stream:
+            if self._closing.is_set():
+                return
+            # What happened while nobody watched is in no event: look at all of them.
+            for container in self._engine.list():
+                self._hints.give(container.session_id)
+            for event in self._stream.objects():
+                with suppress(KeyError, ValueError):
+                    self._hints.give(UUID(event["Actor"]["Attributes"][SESSION]))
 
 
 def _join(threads: Sequence[Thread]) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from math import ceil
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 import requests
@@ -297,10 +297,16 @@ class Engine:
 
 
 class Stream:
-    """An answer without end; read in one thread, closed from any."""
+    """An answer without end; `with` it in the thread that reads, `close` it from any."""
 
     def __init__(self, response: requests.Response) -> None:
         self._response = response
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
 
     def lines(self) -> Iterator[bytes]:
         """Whole lines of a container's output, both of its streams in order.
@@ -315,27 +321,22 @@ class Stream:
 
     def objects(self) -> Iterator[dict[str, Any]]:
         """The JSON object of each line. Ends and raises as `lines` does."""
-        try:
-            with _reading():
-                for line in self._response.iter_lines(chunk_size=None):
-                    yield json.loads(line)
-        finally:
-            self._response.close()
+        with _reading():
+            for line in self._response.iter_lines(chunk_size=None):
+                yield json.loads(line)
 
     def close(self) -> None:
-        # Closing alone would not wake the reader.
+        """Ends the reading; the reader lets go of the connection."""
+        # Closing it from here would not wake the reader.
         with suppress(ValueError, RuntimeError, OSError):  # it has ended already
             self._response.raw.shutdown()
 
     def _frames(self) -> Iterator[bytes]:
         """The engine's framing: a byte naming the stream, three unused, four of length."""
         raw = self._response.raw
-        try:
-            with _reading():
-                while len(header := raw.read(8)) == 8:
-                    yield raw.read(int.from_bytes(header[4:], "big"))
-        finally:
-            self._response.close()
+        with _reading():
+            while len(header := raw.read(8)) == 8:
+                yield raw.read(int.from_bytes(header[4:], "big"))
 
 
 @contextmanager

@@ -107,7 +107,7 @@ async def control_plane(config: ProcessConfig, order: Launch) -> asyncio.subproc
     )
     fields: dict[str, Any] = {name: getattr(order, name) for name in order.__dataclass_fields__}
     fields |= {"session_id": str(order.session_id), "media_folder": str(order.media_folder)}
-    fields["limits"] = {name: getattr(order.limits, name) for name in order.limits.__dataclass_fields__}
+    fields["limits"] = order.limits._asdict()
     paths = {"folder": str(config.folder), "ffmpeg": str(config.ffmpeg)}
     assert process.stdin is not None
     process.stdin.write(json.dumps([paths, fields]).encode() + b"\n")
