@@ -198,6 +198,12 @@ async def test_key_cannot_misbehave_before_it_is_known(sink: Sink) -> None:
         await sink.behave(Mode.NEVER_READ, KEY)
 
 
+async def test_what_everybody_is_told_holds_for_keys_told_before(sink: Sink) -> None:
+    await sink.behave(Mode.FREEZE, KEY)
+    await sink.behave(Mode.ACCEPT)
+    assert sink.mode_for(KEY) is Mode.ACCEPT
+
+
 async def test_closing_the_sink_ends_its_publishers(source: Path) -> None:
     async with Sink() as sink:
         url = f"{sink.url()}/{KEY}"
