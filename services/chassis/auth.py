@@ -155,8 +155,8 @@ class Verifier:
         self._ring = _KeyRing(key_source, config, self._clock)
         # Token -> the principal and the monotonic moment until which it is believed. A dict
         # hashes its keys with a secret of the process, so a lookup's time says nothing of
-        # them; a sha256 as key took 9 us a call under load, and hid nothing, because the
-        # principal carries the token anyway.
+        # them; a sha256 as key showed as 9 us a call in a profile of a loaded service, and
+        # hid nothing, because the principal carries the token anyway.
         self._verified: dict[str, tuple[Principal, float]] = {}
 
     async def verify(self, token: str) -> Principal:

@@ -165,16 +165,22 @@ class Database:
         give_up_at = loop.time() + self._config.start_timeout.total_seconds()
         for pause in pauses():
             try:
-                opened = [await self._wait() for _ in range(self._config.pool_min)]
+                await self._open(self._config.pool_min)
+                return
             except Unavailable as error:
                 if loop.time() + pause > give_up_at:
                     raise
                 _log.warning("waiting for the database", extra={"detail": error.private})
-                await asyncio.sleep(pause)
-                continue
+            await asyncio.sleep(pause)
+
+    async def _open(self, count: int) -> None:
+        opened: list[Lent] = []
+        try:
+            while len(opened) < count:
+                opened.append(await self._wait())
+        finally:
             for lent in opened:
                 self._pool.give_back(lent)
-            return
 
     # One statement each.
 

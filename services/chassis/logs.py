@@ -41,7 +41,7 @@ def configure(service: str, *, level: str = "INFO") -> None:
 
 
 def event(message: str, **fields: Any) -> None:
-    """One INFO line of immutable fields that need no scrubbing: the access log's way, ~1 us a line."""
+    """One INFO line of immutable fields that need no scrubbing: the access log's way."""
     _writer.put((time.time(), message, fields))
 
 
@@ -56,8 +56,8 @@ _Line = tuple[float, str, dict[str, Any]]
 class _Writer:
     """Formats and writes lines in a thread of its own.
 
-    In batches, not as they come: a hundred lines in a row are formatted in
-    warm caches (~2 us each; ~14 us between the steps of a call).
+    A call pays 0.4 us to leave its line here; formatting takes 1.5 us in a batch
+    and showed as 14 in a profile of a loaded service, one line at a time.
     """
 
     def __init__(self, descriptor: int) -> None:

@@ -44,7 +44,7 @@ class Drain:
         """The stream's outcome; raises Unavailable when the drain ends it."""
         if self._draining:
             stream.close()
-            raise Unavailable.of("server")
+            raise _stopping()
         task = current_task()
         self._open.add(task)
         try:
@@ -52,7 +52,11 @@ class Drain:
         except asyncio.CancelledError:
             # A second cancellation, the caller's, is not ours to answer.
             if self._draining and task.uncancel() == 0:
-                raise Unavailable.of("server") from None
+                raise _stopping() from None
             raise
         finally:
             self._open.discard(task)
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("The server is stopping; try again.", metadata={"dependency": "server"})

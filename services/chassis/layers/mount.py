@@ -15,8 +15,8 @@ __all__ = ["mount"]
 def mount(path: str, handler: Any, *, access: Access, layers: Sequence[Layer]) -> Any:
     """A servicer's `grpc.RpcMethodHandler` with the layers around it, the first outermost.
 
-    The layers are composed here, once per method. A tower of async context
-    managers entered per call, which reads as well, cost 15-20 us a call more.
+    The layers are composed here, once per method: eight of them cost 0.8 us a
+    call. Entered per call as async context managers, which read as well, 17 us.
     """
     behavior, rebuild = _shape(handler)
     method = Method(

@@ -1,8 +1,8 @@
 """Tracing: a span for the call, child of the caller's by W3C traceparent.
 
 Our own few lines instead of opentelemetry-instrumentation-grpc: its server
-interceptor cost 150-220 us of CPU a call against ~20 us here when sampled, and
-an unsampled call pays ~5 us for its ids instead of a span.
+interceptor with the SDK's spans costs 150-220 us of CPU a call, this 4 us for a
+sampled call (16 more in the exporting thread) and 3.5 for an unsampled one's ids.
 """
 
 from typing import Any

@@ -428,6 +428,23 @@ async def test_a_database_that_is_not_there_is_waited_for_and_then_refused(
     assert "no_such_database" in caught.value.private
 
 
+async def test_a_database_with_too_few_connections_is_waited_for(database: support.Database) -> None:
+    config = DatabaseConfig(url=database.dsn("streamax_streams"), pool_min=2, pool_max=2)
+    database.run("ALTER ROLE streamax_streams CONNECTION LIMIT 1")
+    try:
+        opening = asyncio.create_task(Database(config, application_name="test").__aenter__())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await asyncio.shield(opening)
+    finally:
+        database.run("ALTER ROLE streamax_streams CONNECTION LIMIT -1")
+    async with asyncio.timeout(10):
+        db = await opening
+    # Both of its connections are there to be lent.
+    assert await asyncio.gather(*(db.fetchval("SELECT 1") for _ in range(10))) == [1] * 10
+    await db.__aexit__(None, None, None)
+
+
 async def test_closing_waits_for_nobody_for_long(database: support.Database) -> None:
     config = DatabaseConfig(url=database.dsn("streamax_streams"), pool_min=1)
     async with Database(config, application_name="test") as db:
