@@ -79,12 +79,12 @@ class Pool:
         return None
 
     async def wait(self, *, patience: float) -> Lent:
-        """A connection, made or given back within `patience` seconds.
+        """A connection: at hand, made or given back within `patience` seconds.
 
         Raises TimeoutError, and whatever connecting raises.
         """
         async with asyncio.timeout(patience):
-            return await self._next()
+            return self.take() or await self._next()
 
     def give_back(self, lent: Lent, *, doubtful: bool = False) -> None:
         """Takes a connection back; `doubtful` when its last statement did not come to its end."""
