@@ -73,6 +73,20 @@ async def test_a_closed_connection_makes_room_for_whoever_waits(pool: Pool) -> N
     assert len(await both(pool)) == 2
 
 
+async def test_a_connection_that_cannot_prove_itself_is_replaced(pool: Pool) -> None:
+    first, second = await both(pool)
+    # Still busy when it is given back: the proof finds an operation in progress.
+    busy = asyncio.create_task(first.connection.fetchval("SELECT pg_sleep(30)"))
+    await asyncio.sleep(0.05)
+    pool.give_back(first, doubtful=True)
+    replaced = await pool.wait(patience=5)
+    assert replaced is not first
+    pool.give_back(replaced)
+    pool.give_back(second)
+    assert len(await both(pool)) == 2
+    await asyncio.gather(busy, return_exceptions=True)
+
+
 async def test_a_failed_connect_makes_room_again(database: support.Database) -> None:
     refusals = [OSError("refused")] * 3
 
