@@ -102,7 +102,8 @@ async def test_a_stalled_stream_stops_without_burning_its_grace(
         await blocked(child)
         begun = time.monotonic()
         assert await encoder.stop() == ExitCode.STOPPED
-        assert time.monotonic() - begun < 3
+        # Far from the 30 s that an encoder that still delivers would be given.
+        assert time.monotonic() - begun < 15
         assert encoder.reports[-1].cause is None
 
 
@@ -155,7 +156,7 @@ async def test_ffmpeg_does_not_outlive_a_killed_supervisor(sink: Sink, job: Make
         begun = time.monotonic()
         await gone(child)
         await sink.gone(KEY)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5
 
 
 async def test_a_killed_supervisor_takes_a_stalled_ffmpeg_along(sink: Sink, job: MakeJob) -> None:
