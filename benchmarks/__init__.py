@@ -5,8 +5,4 @@ ratio holds where absolute numbers do not. `python -m benchmarks` prints a line
 per quantity, and keeps the rounds as JSON and a chart in docs/benchmarks/.
 """
 
-import os
-
-# Before gRPC is first imported: figures start programs while channels are open, and
-# gRPC would otherwise stop its threads at every fork, or complain that it could not.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+import services  # noqa: F401  (settles what gRPC does at a fork, before gRPC is imported)

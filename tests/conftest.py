@@ -2,6 +2,8 @@
 
 import pytest
 
+import services  # noqa: F401  (settles what gRPC does at a fork, before gRPC is imported)
+
 pytest_plugins = ["tests.support.database", "tests.support.streams", "tests.support.engine"]
 
 

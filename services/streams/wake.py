@@ -6,12 +6,16 @@ lost, and whoever depends on it polls besides.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from services.chassis.database import Database
+from services.chassis.errors import Error
+
+_log = logging.getLogger(__name__)
 
 _CHANNEL = "streamax_sessions"
 
@@ -57,7 +61,11 @@ class Waker:
             self._some.clear()
             users, self._pending = self._pending, set()
             text = ",".join(user.hex for user in users) if len(users) <= _MOST_USERS else "*"
-            await self._database.notify(_CHANNEL, f"{self._origin}:{text}")
+            try:
+                await self._database.notify(_CHANNEL, f"{self._origin}:{text}")
+            except Error as error:
+                # Without a database nobody hears; the others poll, and learn of it all the same.
+                _log.info("a hint was lost", extra={"reason": error.reason})
 
     def _hear(self, payload: str) -> None:
         origin, _, text = payload.partition(":")

@@ -51,7 +51,9 @@ async def refusal(prober: Prober, media: MediaFile) -> str:
 def worker() -> psutil.Process:
     """The one worker of this process."""
     (found,) = (
-        one for one in psutil.Process().children() if "services.streams.media.worker" in one.cmdline()
+        one
+        for one in psutil.Process().children()
+        if one.status() != psutil.STATUS_ZOMBIE and "services.streams.media.worker" in one.cmdline()
     )
     return found
 

@@ -16,6 +16,7 @@ from services.streams.model import Change, Status
 from services.streams.wake import Waker
 from services.streams.watch import Bookmark, Watch
 from tests.support import database as support
+from tests.support.polling import until
 
 
 @pytest.fixture
@@ -146,18 +147,50 @@ async def test_processes_hear_of_each_others_commits(db: Database, user: UUID) -
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(one.run()) for one in (here, there)]
         with there.listening(heard.put_nowait):
-            while True:
-                here.touched(user)
-                try:
-                    async with asyncio.timeout(1):
-                        told = await heard.get()
-                except TimeoutError:
-                    continue  # the other was not listening yet
-                if told is not None:
-                    break
+            # Until the other listens, nothing is heard.
+            while await _told(here, heard, user) != frozenset((user,)):
+                continue
         for task in running:
             task.cancel()
-    assert told == frozenset((user,))
+
+
+async def test_a_hint_without_a_database_is_lost_and_the_next_one_is_not(
+    db: Database,
+    database: support.Database,
+    cluster: support.Cluster,
+    user: UUID,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    here, there = Waker(db), Waker(db)
+    heard: asyncio.Queue[frozenset[UUID] | None] = asyncio.Queue()
+    maintenance = cluster.database("postgres")
+    async with asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(one.run()) for one in (here, there)]
+        maintenance.run(f"ALTER DATABASE {database.name} WITH ALLOW_CONNECTIONS false")
+        maintenance.run(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database.name}'"
+        )
+        here.touched(user)
+        await until(lambda: "a hint was lost" in caplog.text)
+        maintenance.run(f"ALTER DATABASE {database.name} WITH ALLOW_CONNECTIONS true")
+        with there.listening(heard.put_nowait):
+            while await _told(here, heard, user) != frozenset((user,)):
+                continue
+        for task in running:
+            task.cancel()
+
+
+async def _told(
+    here: Waker, heard: asyncio.Queue[frozenset[UUID] | None], user: UUID
+) -> frozenset[UUID] | None:
+    """What another process hears when this user was touched here; None for nothing in a second."""
+    here.touched(user)
+    try:
+        async with asyncio.timeout(1):
+            return await heard.get()
+    except TimeoutError:
+        return None
 
 
 async def test_a_status_change_reaches_a_watch_that_was_woken(db: Database, user: UUID) -> None:
