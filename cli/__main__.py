@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+import services  # noqa: F401  (settles what gRPC does at a fork, before gRPC is imported)
+
 app = typer.Typer(help="StreamAX.", no_args_is_help=True, add_completion=False)
 suite = typer.Typer(help="All of StreamAX on this machine.", no_args_is_help=True)
 app.add_typer(suite, name="suite")
